@@ -1,0 +1,123 @@
+//! A cursor that is exact at every instruction boundary of its owner.
+//!
+//! The owner keeps the truth in private memory and publishes copies: first a checkpoint `{position, sequence, check}` into
+//! the slot that the published position does *not* refer to, then the position itself, with one release store. Killed
+//! anywhere in between, the old position still finds its old checkpoint. (The two-slot checkpoint is the oldest trick of
+//! crash-safe storage; see the meta pages of LMDB.)
+
+use crate::atomic::{AtomicU64, Ordering, fence};
+use crate::layout::{ALIGN, Checkpoint, Cursor, MAX_POSITION};
+use crate::word::SegmentId;
+
+/// A position and the sequence number of the record that begins there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Byte position.
+    pub position: u64,
+    /// Sequence number.
+    pub sequence: u64,
+}
+
+/// Check over a checkpoint, tied to its segment: differs from zero for all-zero fields, changes with any flipped bit with
+/// probability 1 − 2⁻⁶⁴.
+#[inline(always)]
+pub fn check(mark: Mark, segment: SegmentId) -> u64 {
+    let x = (mark.position ^ segment.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let y = (mark.sequence ^ x.rotate_left(31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^ y ^ (y >> 32) ^ 0x7269_6e67
+}
+
+/// The owner's private side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnCursor {
+    /// What was published last.
+    pub(crate) published: Mark,
+    turn: usize,
+}
+
+impl OwnCursor {
+    /// Starts a cursor in memory that nobody else looks at yet, or that its owner takes over.
+    pub(crate) fn start(shared: &Cursor, at: Mark, segment: SegmentId) -> OwnCursor {
+        // Which checkpoint slot holds the position that is published now? The other one is written first.
+        let held = shared.position.load(Ordering::Relaxed);
+        let turn = usize::from(shared.checkpoints[0].position.load(Ordering::Relaxed) == held);
+        let mut own = OwnCursor { published: at, turn };
+        own.publish(shared, at, segment);
+        own
+    }
+
+    /// Publishes `to`: checkpoint first, position last (release).
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, shared: &Cursor, to: Mark, segment: SegmentId) {
+        let slot = &shared.checkpoints[self.turn & 1];
+        slot.position.store(to.position, Ordering::Relaxed);
+        slot.sequence.store(to.sequence, Ordering::Relaxed);
+        slot.check.store(check(to, segment), Ordering::Relaxed);
+        // E1 publish / E2 release: whoever loads this position with acquire sees the checkpoint and, for the writer, the
+        // records in front of it; for a reader, that it has done with them.
+        shared.position.store(to.position, Ordering::Release);
+        self.turn ^= 1;
+        self.published = to;
+    }
+}
+
+/// What a peer's cursor says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Position and checkpoint agree.
+    Sound(Mark),
+    /// The position has no checkpoint, but checkpoints that check are there: the position itself is damaged, or its owner
+    /// was too fast for us.
+    Checkpoints {
+        /// Lower of the two, certainly published.
+        lower: Mark,
+        /// Higher of the two: all that it covers was written, but perhaps not published.
+        higher: Mark,
+    },
+    /// Nothing in it checks.
+    Damaged,
+}
+
+fn load(slot: &Checkpoint, segment: SegmentId) -> Option<Mark> {
+    let mark = Mark { position: slot.position.load(Ordering::Relaxed), sequence: slot.sequence.load(Ordering::Relaxed) };
+    let sound = slot.check.load(Ordering::Relaxed) == check(mark, segment)
+        && mark.position % ALIGN == 0
+        && mark.position < MAX_POSITION * 2;
+    sound.then_some(mark)
+}
+
+/// Reads a peer's cursor once. The peer may be moving on: a mark that is returned was true at some moment of the call.
+pub fn read(shared: &Cursor, segment: SegmentId) -> Reading {
+    let mut last = Reading::Damaged;
+    // A running owner overwrites a checkpoint two publications later; a few tries meet it at rest.
+    for _ in 0..TRIES {
+        let position = shared.position.load(Ordering::Acquire);
+        let marks = [load(&shared.checkpoints[0], segment), load(&shared.checkpoints[1], segment)];
+        if let Some(mark) = marks.into_iter().flatten().find(|m| m.position == position) {
+            return Reading::Sound(mark);
+        }
+        last = match marks {
+            [Some(a), Some(b)] if a.position <= b.position => Reading::Checkpoints { lower: a, higher: b },
+            [Some(a), Some(b)] => Reading::Checkpoints { lower: b, higher: a },
+            [Some(a), None] | [None, Some(a)] => Reading::Checkpoints { lower: a, higher: a },
+            [None, None] => Reading::Damaged,
+        };
+        fence(Ordering::Acquire); // the checkpoints above are read before the position is looked at again
+        if shared.position.load(Ordering::Relaxed) == position {
+            break; // its owner stands still: this is what there is
+        }
+    }
+    last
+}
+
+#[cfg(not(feature = "loom"))]
+const TRIES: usize = 64;
+#[cfg(feature = "loom")]
+const TRIES: usize = 2;
+
+/// Reads a position that may be anything, aligned and in range or not at all.
+#[inline(always)]
+pub(crate) fn position(word: &AtomicU64) -> Option<u64> {
+    let position = word.load(Ordering::Acquire);
+    (position % ALIGN == 0 && position < MAX_POSITION * 2).then_some(position)
+}

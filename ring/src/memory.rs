@@ -1,0 +1,230 @@
+//! The typed view of a segment's memory that the protocol files work on.
+//!
+//! Writer, reader, waiting and succession never see a descriptor: they see a [`Memory`]. The real one is a mapped
+//! [`Segment`](crate::segment::Segment); the model checker's is built on the heap.
+//!
+//! # Safety
+//!
+//! [`Data`] copies bytes to and from memory that other processes map. It hands out no reference to them: what it reads
+//! is a private copy that its caller then verifies.
+#![allow(unsafe_code)]
+
+use core::time::Duration;
+
+use crate::atomic::AtomicU32;
+#[cfg(feature = "loom")]
+use crate::atomic::{AtomicU64, Ordering};
+use crate::layout::{RECORD_HEADER, Slot, TableHead, WriterPage};
+use crate::word::{Checksum, SegmentId};
+
+/// What the protocol needs to know of a segment's identity; copied once from the verified identity block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Id of the segment.
+    pub segment: SegmentId,
+    /// Bytes of the data ring, a power of two.
+    pub capacity: u64,
+    /// Largest payload, in bytes.
+    pub record_limit: u64,
+    /// What checksums cover.
+    pub checksum: Checksum,
+    /// Sequence number of the first record.
+    pub first_sequence: u64,
+    /// The writer relies on the sleeping and superseding side to issue `membarrier`.
+    pub membarrier: bool,
+}
+
+impl Shape {
+    /// The one place where a position becomes an offset into the data.
+    #[inline(always)]
+    pub(crate) fn offset(&self, position: u64) -> u64 {
+        position & (self.capacity - 1)
+    }
+}
+
+/// How a sleep on a doorbell ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slept {
+    /// Woken, or the word had changed, or for no reason: look again.
+    Look,
+    /// The time was up.
+    TimedOut,
+    /// The page under the doorbell is gone.
+    Fault,
+}
+
+/// A segment's memory, mapped or modelled, and the few services that the protocol needs of its surroundings.
+pub trait Memory: Send + Sync {
+    /// The segment's unchanging facts.
+    fn shape(&self) -> Shape;
+    /// Writer page behind the identity block.
+    fn page(&self) -> &WriterPage;
+    /// Head of the reader table.
+    fn head(&self) -> &TableHead;
+    /// Reader slots.
+    fn slots(&self) -> &[Slot];
+    /// The data ring.
+    fn data(&self) -> Data<'_>;
+    /// Whether the memory was taken away (truncation, no space) and replaced by zeros that nobody shares.
+    fn poisoned(&self) -> bool;
+    /// Whether the reader of a slot lives: its byte is locked, here or in an older generation that it still drains.
+    fn reader_lives(&self, slot: usize) -> bool;
+    /// Runs `free` while holding the slot's byte, if nobody else holds it; says whether it ran.
+    fn with_dead_slot(&self, slot: usize, free: &mut dyn FnMut()) -> bool;
+    /// Issues the heavy half of the asymmetric barrier; false if this process can't.
+    fn heavy_fence(&self) -> bool;
+    /// Sleeps while `bell` holds `seen`, at most `limit`.
+    fn sleep(&self, bell: &AtomicU32, seen: u32, limit: Duration) -> Slept;
+    /// Wakes everybody who sleeps on `bell`.
+    fn wake(&self, bell: &AtomicU32);
+}
+
+/// The data ring of a segment.
+///
+/// Offsets are checked against the capacity on every access; one that does not fit is answered by `false`, never by
+/// touching memory outside.
+#[derive(Clone, Copy)]
+pub struct Data<'m> {
+    #[cfg(not(feature = "loom"))]
+    base: core::ptr::NonNull<u8>,
+    #[cfg(not(feature = "loom"))]
+    capacity: u64,
+    #[cfg(not(feature = "loom"))]
+    life: core::marker::PhantomData<&'m ()>,
+    #[cfg(feature = "loom")]
+    words: &'m [AtomicU64],
+}
+
+#[cfg(not(feature = "loom"))]
+impl<'m> Data<'m> {
+    /// The ring that lies at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `base` must be aligned to 8 and valid for `capacity` bytes for `'m`, for writing too if [`store_header`](Self::store_header) or
+    /// [`store`](Self::store) is called. Other processes may write there at any time: callers must verify what they load.
+    pub(crate) unsafe fn new(base: core::ptr::NonNull<u8>, capacity: u64) -> Data<'m> {
+        Data { base, capacity, life: core::marker::PhantomData }
+    }
+
+    #[inline(always)]
+    fn fits(&self, offset: u64, len: u64) -> bool {
+        offset <= self.capacity && len <= self.capacity - offset
+    }
+
+    /// Writes a record header at `offset`.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
+        if !self.fits(offset, RECORD_HEADER) || offset % 8 != 0 {
+            return false;
+        }
+        // SAFETY: checked above: offset + 24 ≤ capacity, so the pointer stays inside the mapping, and it is aligned to 8.
+        let at = unsafe { self.base.as_ptr().add(offset as usize) }.cast::<u64>();
+        for (i, word) in words.into_iter().enumerate() {
+            // SAFETY: word i < 3 of the 24 bytes checked above; volatile because other processes look on.
+            unsafe { at.add(i).write_volatile(word.to_le()) };
+        }
+        true
+    }
+
+    /// Reads the record header at `offset`, each word once.
+    #[inline(always)]
+    pub(crate) fn load_header(&self, offset: u64) -> Option<[u64; 3]> {
+        if !self.fits(offset, RECORD_HEADER) || offset % 8 != 0 {
+            return None;
+        }
+        // SAFETY: checked above: offset + 24 ≤ capacity, aligned to 8.
+        let at = unsafe { self.base.as_ptr().add(offset as usize) }.cast::<u64>();
+        let mut words = [0; 3];
+        for (i, word) in words.iter_mut().enumerate() {
+            // SAFETY: word i < 3 of the 24 bytes checked above; volatile so that it is read once, whoever writes there.
+            *word = u64::from_le(unsafe { at.add(i).read_volatile() });
+        }
+        Some(words)
+    }
+
+    /// Copies `bytes` to `offset`.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+        if !self.fits(offset, bytes.len() as u64) {
+            return false;
+        }
+        // SAFETY: the destination's range was checked above and the mapping is writable for its writer; `bytes` is private
+        // memory, so the two do not overlap.
+        unsafe {
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len());
+        }
+        true
+    }
+
+    /// Copies bytes from `offset` into `bytes`. They may change meanwhile: the copy is what must be verified.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn load(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        if !self.fits(offset, bytes.len() as u64) {
+            return false;
+        }
+        // SAFETY: the source's range was checked above; `bytes` is private memory. A peer that breaks the protocol can race
+        // with the copy; what comes out is then arbitrary bytes, which the checksum over the private copy rejects.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len());
+        }
+        true
+    }
+
+    /// The bytes in place, for lending to a trusting caller.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may write to these bytes for `'m`: the caller vouches for every process that maps the segment writable, and
+    /// must not have released the record.
+    pub(crate) unsafe fn lend(&self, offset: u64, len: usize) -> Option<&'m [u8]> {
+        if !self.fits(offset, len as u64) {
+            return None;
+        }
+        // SAFETY: range checked above; that nobody writes there is the caller's obligation.
+        Some(unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) })
+    }
+}
+
+#[cfg(feature = "loom")]
+impl<'m> Data<'m> {
+    /// The ring made of these words.
+    pub(crate) fn of(words: &'m [AtomicU64]) -> Data<'m> {
+        Data { words }
+    }
+
+    pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
+        for (i, word) in words.into_iter().enumerate() {
+            self.words[offset as usize / 8 + i].store(word, Ordering::Relaxed);
+        }
+        true
+    }
+
+    pub(crate) fn load_header(&self, offset: u64) -> Option<[u64; 3]> {
+        let mut out = [0; 3];
+        for (i, word) in out.iter_mut().enumerate() {
+            *word = self.words[offset as usize / 8 + i].load(Ordering::Relaxed);
+        }
+        Some(out)
+    }
+
+    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+        for (i, chunk) in bytes.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.words[offset as usize / 8 + i].store(u64::from_le_bytes(word), Ordering::Relaxed);
+        }
+        true
+    }
+
+    pub(crate) fn load(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        for (i, chunk) in bytes.chunks_mut(8).enumerate() {
+            let word = self.words[offset as usize / 8 + i].load(Ordering::Relaxed).to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+        true
+    }
+}

@@ -1,0 +1,463 @@
+//! A registered reader of a segment.
+//!
+//! It trusts its own cursor and validates everything else: a record is copied out, then verified, then handed out; the
+//! space is given back by a separate release. What it finds is a [`Taken`]: a record, nothing yet, a gap, or the end.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::atomic::Ordering;
+use crate::cursor::{self, Mark, OwnCursor, Reading};
+use crate::layout::RECORD_HEADER;
+use crate::memory::{Memory, Shape, Slept};
+use crate::record::{self, RecordHeader};
+use crate::succession;
+use crate::wait;
+use crate::word::{End, RecordKind, SlotState, State};
+
+/// Why records were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Their bytes no longer check.
+    Corrupt,
+    /// The segment was truncated or punched under them.
+    Truncated,
+    /// The writer ran over them: this reader had been expelled or its slot was taken from it.
+    Overrun,
+    /// They were dropped because the chain of undrained generations was full.
+    Dropped,
+}
+
+/// What a reader found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// A record: the first `len` bytes of the caller's buffer.
+    Record {
+        /// Its sequence number.
+        sequence: u64,
+        /// The user's record type.
+        record_type: u32,
+        /// Bytes of payload.
+        len: usize,
+        /// It was handed out before, to a predecessor in this slot that died before releasing it.
+        redelivered: bool,
+    },
+    /// Nothing yet.
+    Empty,
+    /// Records were lost here: exactly this many, from sequence number `from` on.
+    Gap {
+        /// First lost sequence number.
+        from: u64,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// This generation has ended and everything in it was handed out.
+    End {
+        /// Where it ended.
+        at: Mark,
+        /// The state in which it was found.
+        state: State,
+    },
+}
+
+/// Why a reader could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The next record is longer than the buffer; it was not taken.
+    #[error("the next record has {needed} bytes, the buffer {given}; call again with a larger one [RW-RECV-BUFFER]")]
+    BufferTooSmall {
+        /// Bytes of the record.
+        needed: usize,
+        /// Bytes of the buffer.
+        given: usize,
+    },
+    /// The segment's memory was taken away. What was published and not yet received is lost here; the next generation
+    /// tells how much that was.
+    #[error("the segment was truncated under its reader at sequence {next}; go on in the next generation [RW-RECV-TRUNCATED]")]
+    Truncated {
+        /// The sequence number that would have come next.
+        next: u64,
+    },
+    /// Somebody took this reader's place away because it did not read.
+    #[error("this reader was expelled at sequence {next}; join again [RW-RECV-EXPELLED]")]
+    Expelled {
+        /// The sequence number that would have come next.
+        next: u64,
+    },
+    /// The generation ended, and nobody can know where: its writer died and its cursor does not check.
+    #[error("nobody can know where this generation ended; an unknown number of records from sequence {next} on is lost [RW-RECV-UNKNOWN-END]")]
+    UnknownEnd {
+        /// The sequence number that would have come next.
+        next: u64,
+    },
+}
+
+/// A reader of a segment, in its slot.
+pub struct Reader<M: Memory> {
+    pub(crate) memory: M,
+    pub(crate) shape: Shape,
+    pub(crate) slot: usize,
+    own: OwnCursor,
+    /// What comes next, in private memory.
+    pub(crate) next: Mark,
+    /// Everything in front of this was published and is not behind the end.
+    pub(crate) limit: u64,
+    /// Records in front of this sequence number were handed out before.
+    redelivered_until: u64,
+    light: bool,
+    spin: u32,
+    scratch: Vec<u8>,
+}
+
+impl<M: Memory> core::fmt::Debug for Reader<M> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Reader")
+            .field("segment", &self.shape.segment)
+            .field("slot", &self.slot)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Memory> Reader<M> {
+    /// Takes up reading in `slot`, whose byte the caller holds and which says `at`. `light` says that this process is
+    /// registered for `membarrier`.
+    pub(crate) fn resume(memory: M, slot: usize, at: Mark, taken: u64, light: bool) -> Reader<M> {
+        let shape = memory.shape();
+        let own = OwnCursor::start(&memory.slots()[slot].cursor, at, shape.segment);
+        Reader {
+            shape,
+            slot,
+            own,
+            next: at,
+            limit: at.position,
+            redelivered_until: taken,
+            light,
+            spin: wait::DEFAULT_SPIN,
+            scratch: Vec::new(),
+            memory,
+        }
+    }
+
+    /// The memory that this reader reads.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Number of its slot.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Turns of the spin loop before a receive that waits goes to sleep.
+    pub fn set_spin(&mut self, turns: u32) {
+        self.spin = turns;
+    }
+
+    /// Position and sequence number of what comes next: exact, from private memory.
+    pub fn next(&self) -> Mark {
+        self.next
+    }
+
+    /// Takes the next record without waiting; copies it into `buf`, then verifies the copy.
+    ///
+    /// The record is handed out, not released: [`release`](Self::release) gives its space back. The writer may be pushing, dying or
+    /// being fenced meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`]; nothing is lost by any of them that a later call or the next generation does not report.
+    #[inline]
+    pub fn try_recv(&mut self, buf: &mut [u8]) -> Result<Taken, RecvError> {
+        loop {
+            if self.next.position >= self.limit {
+                if let Some(taken) = self.refresh()? {
+                    return Ok(taken);
+                }
+            }
+            match self.take(buf)? {
+                Some(taken) => return Ok(taken),
+                None => continue, // a wrap marker
+            }
+        }
+    }
+
+    /// Takes the next record, waiting for it at most `timeout`; [`Taken::Empty`] when the time is up.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Taken, RecvError> {
+        let mut spun = 0;
+        let mut deadline = None;
+        loop {
+            match self.try_recv(buf)? {
+                Taken::Empty => {}
+                taken => return Ok(taken),
+            }
+            if spun < self.spin && !timeout.is_zero() {
+                spun += 1;
+                wait::relax();
+                continue;
+            }
+            let now = Instant::now();
+            let deadline = *deadline.get_or_insert_with(|| now.checked_add(timeout));
+            let left = deadline.map_or(wait::MAX_SLEEP, |at| at.saturating_duration_since(now));
+            if left.is_zero() {
+                return Ok(Taken::Empty);
+            }
+            let announced = {
+                let bell = &self.memory.page().doorbell.bell;
+                wait::announce(&self.memory, bell, &self.memory.head().data_waiters)
+            };
+            match self.try_recv(buf)? {
+                Taken::Empty => {}
+                taken => return Ok(taken),
+            }
+            let bell = &self.memory.page().doorbell.bell;
+            if wait::sleep(&self.memory, bell, &announced, left) == Slept::Fault || self.memory.poisoned() {
+                return Err(RecvError::Truncated { next: self.next.sequence });
+            }
+        }
+    }
+
+    /// Hands every record that is there now to `each`, at most `most`, and releases them together at the end. Returns how many, and
+    /// what stopped it ([`Taken::Empty`] if there was no more).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv); what was handed out before is released.
+    pub fn drain(
+        &mut self,
+        buf: &mut [u8],
+        most: u64,
+        mut each: impl FnMut(u64, u32, &[u8], bool),
+    ) -> Result<(u64, Taken), RecvError> {
+        let mut count = 0;
+        let stopped = loop {
+            if count >= most {
+                break Ok(Taken::Empty);
+            }
+            match self.try_recv(buf) {
+                Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
+                    each(sequence, record_type, &buf[..len], redelivered);
+                    count += 1;
+                }
+                other => break other,
+            }
+        };
+        self.release();
+        stopped.map(|taken| (count, taken))
+    }
+
+    /// Gives the space of everything that was handed out back to the writer, and wakes it if it waits for room.
+    #[inline]
+    pub fn release(&mut self) {
+        if self.own.published.position != self.next.position {
+            self.own.publish(&self.memory.slots()[self.slot].cursor, self.next, self.shape.segment);
+            let head = self.memory.head();
+            wait::ring(&self.memory, &head.space_bell, &head.space_waiters, self.light);
+        }
+    }
+
+    /// Says that this reader has left the generation for the next one, whose byte it already holds.
+    pub fn done(self) -> M {
+        self.leave(SlotState::DONE)
+    }
+
+    /// Gives the place up for good; a durable reader is forgotten here.
+    pub fn forget(self) -> M {
+        self.leave(SlotState::FREE)
+    }
+
+    /// Lets go of the memory, leaving the slot as a crash at this moment would.
+    pub fn abandon(self) -> M {
+        self.memory
+    }
+
+    fn leave(self, state: SlotState) -> M {
+        self.memory.slots()[self.slot].state.store(state.0, Ordering::Release);
+        let head = self.memory.head();
+        wait::ring_now(&self.memory, &head.space_bell, &head.space_waiters);
+        self.memory
+    }
+
+    pub(crate) fn expected(&self, header: &RecordHeader) -> bool {
+        header.plausible(&self.shape, self.next.position, self.limit) && header.sequence == self.next.sequence
+    }
+
+    /// Copies and verifies the record at the cursor. `None`: it was a wrap marker, go on.
+    #[inline]
+    fn take(&mut self, buf: &mut [u8]) -> Result<Option<Taken>, RecvError> {
+        let at = self.next;
+        let data = self.memory.data();
+        let Some(header) = record::load(&data, &self.shape, at.position).filter(|h| self.expected(h)) else {
+            return self.lost();
+        };
+        if header.kind == RecordKind::WRAP {
+            if !header.verify(&self.shape, at.position, &[]) {
+                return self.lost();
+            }
+            self.next.position += header.span();
+            return Ok(None);
+        }
+        let len = header.len as usize;
+        let Some(copy) = buf.get_mut(..len) else {
+            // Only believed if the header checks: a flipped length must not send the caller looking for gigabytes.
+            self.scratch.resize(len, 0);
+            let whole = data.load(self.shape.offset(at.position) + RECORD_HEADER, &mut self.scratch)
+                && header.verify(&self.shape, at.position, &self.scratch);
+            if whole {
+                return Err(RecvError::BufferTooSmall { needed: len, given: buf.len() });
+            }
+            return self.lost();
+        };
+        if !data.load(self.shape.offset(at.position) + RECORD_HEADER, copy)
+            || !header.verify(&self.shape, at.position, copy)
+        {
+            return self.lost();
+        }
+        if self.memory.poisoned() {
+            return Err(RecvError::Truncated { next: at.sequence });
+        }
+        self.next = Mark { position: at.position + header.span(), sequence: at.sequence + 1 };
+        self.memory.slots()[self.slot].taken.store(self.next.sequence, Ordering::Relaxed);
+        Ok(Some(Taken::Record {
+            sequence: at.sequence,
+            record_type: header.record_type,
+            len,
+            redelivered: at.sequence < self.redelivered_until,
+        }))
+    }
+
+    /// Looks how far the writer is. `Some`: nothing to take, and why.
+    #[inline]
+    pub(crate) fn refresh(&mut self) -> Result<Option<Taken>, RecvError> {
+        let page = self.memory.page();
+        let position = cursor::position(&page.cursor.cursor.position);
+        // E4 fence: the state is loaded *after* the position. If it is still open, the position was published before any
+        // successor read it, and so is not behind the end.
+        let state = page.succession.state.load(Ordering::Acquire);
+        if state == State::OPEN.0 {
+            if let Some(position) = position.filter(|p| self.in_ring(*p)) {
+                self.limit = position;
+                return Ok((position == self.next.position).then_some(Taken::Empty));
+            }
+        }
+        self.refresh_slow(State(state))
+    }
+
+    fn in_ring(&self, position: u64) -> bool {
+        position >= self.next.position && position - self.next.position <= self.shape.capacity
+    }
+
+    #[cold]
+    fn refresh_slow(&mut self, state: State) -> Result<Option<Taken>, RecvError> {
+        let next = self.next.sequence;
+        if self.memory.poisoned() {
+            return Err(RecvError::Truncated { next });
+        }
+        let page = self.memory.page();
+        if page.succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
+            return Err(RecvError::Expelled { next });
+        }
+        if state == State::OPEN || state.known().is_none() {
+            // The position is damaged, or the writer has run over this reader, or the state itself is damaged.
+            // Whatever lies in front of the *lower* checkpoint was published; the next push mends the position.
+            return match cursor::read(&page.cursor.cursor, self.shape.segment) {
+                Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } if state == State::OPEN => {
+                    self.advance_to(mark)
+                }
+                _ => Ok(Some(Taken::Empty)),
+            };
+        }
+        match succession::end(&self.memory) {
+            Ok(End::At(end)) if self.in_ring(end) => {
+                self.limit = end;
+                if end > self.next.position {
+                    return Ok(None);
+                }
+                Ok(Some(Taken::End { at: self.next, state }))
+            }
+            Ok(End::At(end)) if end > self.next.position => {
+                let sequence = succession::sequence_at(&self.memory, end);
+                self.advance_to(Mark { position: end, sequence: sequence.unwrap_or(next) })
+            }
+            // The end lies behind what this reader has taken: impossible unless words were damaged. Nothing more comes.
+            Ok(End::At(_)) => Ok(Some(Taken::End { at: self.next, state })),
+            Ok(End::Unknown) => Err(RecvError::UnknownEnd { next }),
+            // Fenced and not decided, or a damaged word that a successor will decide again: take nothing new.
+            Ok(End::Undecided) | Err(_) => Ok(Some(Taken::Empty)),
+        }
+    }
+
+    /// The writer stands at `mark`: within the ring, or so far ahead that it ran over this reader.
+    fn advance_to(&mut self, mark: Mark) -> Result<Option<Taken>, RecvError> {
+        if mark.position <= self.next.position {
+            return Ok(Some(Taken::Empty));
+        }
+        if self.in_ring(mark.position) {
+            self.limit = mark.position;
+            return Ok(None);
+        }
+        let from = mark.position - self.shape.capacity;
+        self.skip(from, mark, GapReason::Overrun)
+    }
+
+    /// The record at the cursor does not check: says how many are lost, and stands behind them. `None`: none were, go on.
+    #[cold]
+    pub(crate) fn lost(&mut self) -> Result<Option<Taken>, RecvError> {
+        let next = self.next.sequence;
+        if self.memory.poisoned() {
+            return Err(RecvError::Truncated { next });
+        }
+        if self.memory.page().succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
+            return Err(RecvError::Expelled { next });
+        }
+        // Where do the published records end, and with which number? The end word and the cursor know.
+        let to = match succession::end(&self.memory) {
+            Ok(End::At(end)) => {
+                succession::sequence_at(&self.memory, end).map(|sequence| Mark { position: end, sequence })
+            }
+            _ => None,
+        };
+        let to = to.or_else(|| match cursor::read(&self.memory.page().cursor.cursor, self.shape.segment) {
+            Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } => Some(mark),
+            Reading::Damaged => None,
+        });
+        let Some(to) = to.filter(|to| to.position > self.next.position) else {
+            // Nothing to go by yet; the next push of a living writer mends its cursor.
+            return Ok(Some(Taken::Empty));
+        };
+        let overrun = to.position - self.next.position > self.shape.capacity;
+        let reason = if overrun { GapReason::Overrun } else { GapReason::Corrupt };
+        self.skip(self.next.position.max(to.position.saturating_sub(self.shape.capacity)), to, reason)
+    }
+
+    /// Stands at the first sound record in `from..to`, or at `to`; reports what was skipped.
+    fn skip(&mut self, from: u64, to: Mark, reason: GapReason) -> Result<Option<Taken>, RecvError> {
+        let lost_from = self.next.sequence;
+        let data = self.memory.data();
+        let found = record::resync(&data, &self.shape, from, to.position, lost_from, &mut self.scratch);
+        if self.memory.poisoned() {
+            return Err(RecvError::Truncated { next: lost_from });
+        }
+        let at = match found {
+            Some((position, header)) if header.sequence <= to.sequence => Mark { position, sequence: header.sequence },
+            _ => to,
+        };
+        self.next = at;
+        self.limit = to.position;
+        self.memory.slots()[self.slot].taken.store(at.sequence, Ordering::Relaxed);
+        self.release();
+        let count = at.sequence.saturating_sub(lost_from);
+        if count == 0 {
+            return Ok(None); // only a wrap marker was damaged, or the limit was: go on
+        }
+        Ok(Some(Taken::Gap { from: lost_from, count, reason }))
+    }
+}

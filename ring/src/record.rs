@@ -1,0 +1,136 @@
+//! The record codec: `[len][kind][type][crc][sequence][payload][padding]`, aligned to 32 bytes.
+//!
+//! ```text
+//! 0     4      8      12    16         24        24 + len
+//! | len | kind | type | crc | sequence | payload | zero to 31 bytes of padding |
+//! ```
+
+use crate::checksum::RecordCrc;
+use crate::layout::{ALIGN, RECORD_HEADER, record_len};
+use crate::memory::{Data, Shape};
+use crate::word::{Checksum, RecordKind};
+
+/// A record's header, as copied out of the ring; untrusted until [`RecordHeader::verify`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordHeader {
+    pub(crate) len: u32,
+    pub(crate) kind: RecordKind,
+    pub(crate) record_type: u32,
+    pub(crate) crc: u32,
+    pub(crate) sequence: u64,
+}
+
+impl RecordHeader {
+    #[inline(always)]
+    pub(crate) fn to_words(self) -> [u64; 3] {
+        [
+            u64::from(self.len) | u64::from(self.kind.0) << 32,
+            u64::from(self.record_type) | u64::from(self.crc) << 32,
+            self.sequence,
+        ]
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_words(words: [u64; 3]) -> RecordHeader {
+        RecordHeader {
+            len: words[0] as u32,
+            kind: RecordKind((words[0] >> 32) as u32),
+            record_type: words[1] as u32,
+            crc: (words[1] >> 32) as u32,
+            sequence: words[2],
+        }
+    }
+
+    /// Begins the checksum that this header claims, for a record at `position`.
+    #[inline(always)]
+    pub(crate) fn begin_crc(&self, shape: &Shape, position: u64) -> RecordCrc {
+        RecordCrc::new(shape.segment, position, self.kind, self.len, self.record_type, self.sequence)
+    }
+
+    /// Bytes that the whole record takes in the ring.
+    #[inline(always)]
+    pub(crate) fn span(&self) -> u64 {
+        record_len(u64::from(self.len))
+    }
+
+    /// Whether the numbers of a header found at `position` are possible at all: a known kind, inside the ring, inside
+    /// `limit`. Says nothing about the checksum.
+    #[inline(always)]
+    pub(crate) fn plausible(&self, shape: &Shape, position: u64, limit: u64) -> bool {
+        let to_end = shape.capacity - shape.offset(position);
+        let span = self.span();
+        if span > to_end || span > limit - position {
+            return false;
+        }
+        match self.kind {
+            RecordKind::DATA => u64::from(self.len) <= shape.record_limit,
+            RecordKind::WRAP => span == to_end,
+            _ => false,
+        }
+    }
+
+    /// Whether the checksum holds; `payload` is the private copy of exactly `len` bytes (ignored for wrap markers and
+    /// for channels with [`Checksum::HEADER`]).
+    #[inline(always)]
+    pub(crate) fn verify(&self, shape: &Shape, position: u64, payload: &[u8]) -> bool {
+        let mut crc = self.begin_crc(shape, position);
+        if self.kind == RecordKind::DATA && shape.checksum != Checksum::HEADER {
+            crc.update(payload);
+        }
+        crc.finish() == self.crc
+    }
+}
+
+/// The wrap marker for what is left behind `position`.
+#[inline]
+pub(crate) fn wrap_marker(shape: &Shape, position: u64, sequence: u64) -> RecordHeader {
+    let to_end = shape.capacity - shape.offset(position);
+    let mut header = RecordHeader {
+        len: (to_end - RECORD_HEADER).min(u64::from(u32::MAX)) as u32,
+        kind: RecordKind::WRAP,
+        record_type: 0,
+        crc: 0,
+        sequence,
+    };
+    header.crc = header.begin_crc(shape, position).finish();
+    header
+}
+
+/// Loads the header at `position`.
+#[inline(always)]
+pub(crate) fn load(data: &Data<'_>, shape: &Shape, position: u64) -> Option<RecordHeader> {
+    data.load_header(shape.offset(position)).map(RecordHeader::from_words)
+}
+
+/// Searches for the first sound record or wrap marker in `from..limit`, at every possible border.
+///
+/// Position and segment id are in each checksum, so that what is found really was written there, in this segment and in
+/// this lap. `scratch` takes the private copies; `expected` is the lowest sequence number that can come. Costs at most one header a border
+/// and one checksum for each header that is possible.
+pub(crate) fn resync(
+    data: &Data<'_>,
+    shape: &Shape,
+    from: u64,
+    limit: u64,
+    expected: u64,
+    scratch: &mut Vec<u8>,
+) -> Option<(u64, RecordHeader)> {
+    let mut position = from.next_multiple_of(ALIGN);
+    let budget = expected.saturating_add((limit.saturating_sub(from)) / ALIGN + shape.capacity / ALIGN);
+    while position < limit {
+        let header = load(data, shape, position)?;
+        if header.plausible(shape, position, limit) && header.sequence >= expected && header.sequence <= budget {
+            let sound = if header.kind == RecordKind::DATA && shape.checksum != Checksum::HEADER {
+                scratch.resize(header.len as usize, 0);
+                data.load(shape.offset(position) + RECORD_HEADER, scratch) && header.verify(shape, position, scratch)
+            } else {
+                header.verify(shape, position, &[])
+            };
+            if sound {
+                return Some((position, header));
+            }
+        }
+        position += ALIGN;
+    }
+    None
+}
