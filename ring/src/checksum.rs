@@ -13,7 +13,14 @@ pub(crate) struct RecordCrc(Digest);
 impl RecordCrc {
     /// Starts with everything but the payload.
     #[inline]
-    pub(crate) fn new(segment: SegmentId, position: u64, kind: RecordKind, len: u32, record_type: u32, sequence: u64) -> Self {
+    pub(crate) fn new(
+        segment: SegmentId,
+        position: u64,
+        kind: RecordKind,
+        len: u32,
+        record_type: u32,
+        sequence: u64,
+    ) -> Self {
         let mut preamble = [0u8; 36];
         preamble[0..4].copy_from_slice(&len.to_le_bytes());
         preamble[4..8].copy_from_slice(&kind.0.to_le_bytes());

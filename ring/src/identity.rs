@@ -99,7 +99,10 @@ pub struct Identity {
 #[non_exhaustive]
 pub enum IdentityError {
     /// Fewer bytes than an identity block has.
-    #[error("{found} bytes, an identity block has {}; the file is cut or no ringward segment [RW-SEG-SHORT]", IDENTITY_LEN)]
+    #[error(
+        "{found} bytes, an identity block has {}; the file is cut or no ringward segment [RW-SEG-SHORT]",
+        IDENTITY_LEN
+    )]
     Short {
         /// Bytes that were there.
         found: usize,
@@ -111,7 +114,10 @@ pub enum IdentityError {
         found: [u8; 8],
     },
     /// Another layout.
-    #[error("layout version {found}.{minor}, this build reads {}.x; use the build that made it, or make the channel anew [RW-SEG-MAJOR]", MAJOR)]
+    #[error(
+        "layout version {found}.{minor}, this build reads {}.x; use the build that made it, or make the channel anew [RW-SEG-MAJOR]",
+        MAJOR
+    )]
     Major {
         /// Major version that was found.
         found: u16,
@@ -200,8 +206,7 @@ impl UnverifiedIdentity<'_> {
         field("page unit", page.into(), page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page))?;
         field("number of reader slots", geometry.slots.into(), (1..=MAX_SLOTS).contains(&geometry.slots))?;
         let capacity = geometry.capacity;
-        let sound = capacity.is_power_of_two()
-            && (MIN_CAPACITY.max(page.into())..=MAX_CAPACITY).contains(&capacity);
+        let sound = capacity.is_power_of_two() && (MIN_CAPACITY.max(page.into())..=MAX_CAPACITY).contains(&capacity);
         field("capacity", capacity, sound)?;
         let record_limit = self.u32(32);
         field("record limit", record_limit.into(), u64::from(record_limit) <= max_record(capacity))?;

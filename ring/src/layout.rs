@@ -99,7 +99,7 @@ pub struct Checkpoint {
 pub struct SuccessionLine {
     /// [`State`](crate::word::State) of the generation.
     pub state: AtomicU32,
-    _pad: [u8; 4],
+    pub(crate) _pad: [u8; 4],
     /// [`EndWord`](crate::word::EndWord): where the generation ends, decided once.
     pub end: AtomicU64,
     /// [`SuccessorWord`](crate::word::SuccessorWord): id of the segment that bears the next name, decided once.
@@ -156,12 +156,12 @@ pub struct WriterPage {
 pub struct TableHead {
     /// Non-zero: a reader may be asleep on the data doorbell. Set by the sleeper, cleared by the waker.
     pub data_waiters: AtomicU32,
-    _pad: [u8; 124],
+    pub(crate) _pad: [u8; 124],
     /// The word that a writer waiting for space sleeps on. Changes at each wake-up; never 0.
     pub space_bell: AtomicU32,
     /// Non-zero: the writer may be asleep on the space doorbell. Set by the sleeper, cleared by the waker.
     pub space_waiters: AtomicU32,
-    _pad2: [u8; 120],
+    pub(crate) _pad2: [u8; 120],
 }
 
 /// One reader's slot.

@@ -16,6 +16,8 @@ pub mod layout;
 #[cfg(not(feature = "loom"))]
 pub mod lend;
 pub mod memory;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 pub mod reader;
 mod record;
 #[cfg(not(feature = "loom"))]

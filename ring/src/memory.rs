@@ -93,6 +93,8 @@ pub struct Data<'m> {
     life: core::marker::PhantomData<&'m ()>,
     #[cfg(feature = "loom")]
     words: &'m [AtomicU64],
+    #[cfg(feature = "loom")]
+    watched: &'m [Watched],
 }
 
 #[cfg(not(feature = "loom"))]
@@ -189,14 +191,35 @@ impl<'m> Data<'m> {
     }
 }
 
+/// Notices two threads at the same bytes of which one writes, with nothing between them that orders them: what is a data race
+/// on the real, non-atomic bytes.
+#[cfg(feature = "loom")]
+#[derive(Debug, Default)]
+pub(crate) struct Watched(loom::cell::UnsafeCell<()>);
+
+// SAFETY: it holds `()`: there is nothing to race on. Loom's cell reports accesses that are not ordered.
+#[cfg(feature = "loom")]
+unsafe impl Sync for Watched {}
+
 #[cfg(feature = "loom")]
 impl<'m> Data<'m> {
-    /// The ring made of these words.
-    pub(crate) fn of(words: &'m [AtomicU64]) -> Data<'m> {
-        Data { words }
+    /// The ring made of these words; `watched` is empty, or has one for each 32 bytes.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub(crate) fn of(words: &'m [AtomicU64], watched: &'m [Watched]) -> Data<'m> {
+        Data { words, watched }
+    }
+
+    fn watch(&self, offset: u64, len: usize, writes: bool) {
+        let unit = crate::layout::ALIGN as usize;
+        let from = offset as usize / unit;
+        let to = (offset as usize + len).div_ceil(unit);
+        for watched in self.watched.get(from..to).unwrap_or_default() {
+            if writes { watched.0.with_mut(|_| ()) } else { watched.0.with(|_| ()) }
+        }
     }
 
     pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
+        self.watch(offset, RECORD_HEADER as usize, true);
         for (i, word) in words.into_iter().enumerate() {
             self.words[offset as usize / 8 + i].store(word, Ordering::Relaxed);
         }
@@ -204,6 +227,7 @@ impl<'m> Data<'m> {
     }
 
     pub(crate) fn load_header(&self, offset: u64) -> Option<[u64; 3]> {
+        self.watch(offset, RECORD_HEADER as usize, false);
         let mut out = [0; 3];
         for (i, word) in out.iter_mut().enumerate() {
             *word = self.words[offset as usize / 8 + i].load(Ordering::Relaxed);
@@ -212,6 +236,7 @@ impl<'m> Data<'m> {
     }
 
     pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.watch(offset, bytes.len(), true);
         for (i, chunk) in bytes.chunks(8).enumerate() {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -221,6 +246,7 @@ impl<'m> Data<'m> {
     }
 
     pub(crate) fn load(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        self.watch(offset, bytes.len(), false);
         for (i, chunk) in bytes.chunks_mut(8).enumerate() {
             let word = self.words[offset as usize / 8 + i].load(Ordering::Relaxed).to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);

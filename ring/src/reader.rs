@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::atomic::Ordering;
+use crate::atomic::{Ordering, Weak, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::RECORD_HEADER;
 use crate::memory::{Memory, Shape, Slept};
@@ -77,7 +77,9 @@ pub enum RecvError {
     },
     /// The segment's memory was taken away. What was published and not yet received is lost here; the next generation
     /// tells how much that was.
-    #[error("the segment was truncated under its reader at sequence {next}; go on in the next generation [RW-RECV-TRUNCATED]")]
+    #[error(
+        "the segment was truncated under its reader at sequence {next}; go on in the next generation [RW-RECV-TRUNCATED]"
+    )]
     Truncated {
         /// The sequence number that would have come next.
         next: u64,
@@ -89,7 +91,9 @@ pub enum RecvError {
         next: u64,
     },
     /// The generation ended, and nobody can know where: its writer died and its cursor does not check.
-    #[error("nobody can know where this generation ended; an unknown number of records from sequence {next} on is lost [RW-RECV-UNKNOWN-END]")]
+    #[error(
+        "nobody can know where this generation ended; an unknown number of records from sequence {next} on is lost [RW-RECV-UNKNOWN-END]"
+    )]
     UnknownEnd {
         /// The sequence number that would have come next.
         next: u64,
@@ -264,6 +268,17 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Sleeps until this generation's data doorbell rings, at most `timeout` (and never longer than
+    /// [`MAX_SLEEP`](wait::MAX_SLEEP)), unless `ready` says after the announcement that there is no need to. For a reader at the end of
+    /// its generation, who waits for the next one.
+    pub fn park(&self, timeout: Duration, ready: impl FnOnce() -> bool) {
+        let bell = &self.memory.page().doorbell.bell;
+        let announced = wait::announce(&self.memory, bell, &self.memory.head().data_waiters);
+        if !ready() {
+            let _ = wait::sleep(&self.memory, bell, &announced, timeout);
+        }
+    }
+
     /// Says that this reader has left the generation for the next one, whose byte it already holds.
     pub fn done(self) -> M {
         self.leave(SlotState::DONE)
@@ -338,10 +353,12 @@ impl<M: Memory> Reader<M> {
     #[inline]
     pub(crate) fn refresh(&mut self) -> Result<Option<Taken>, RecvError> {
         let page = self.memory.page();
+        let load = || page.succession.state.load(Ordering::Acquire);
+        let early = weakened(Weak::ReaderStateFirst).then(load);
         let position = cursor::position(&page.cursor.cursor.position);
         // E4 fence: the state is loaded *after* the position. If it is still open, the position was published before any
         // successor read it, and so is not behind the end.
-        let state = page.succession.state.load(Ordering::Acquire);
+        let state = early.unwrap_or_else(load);
         if state == State::OPEN.0 {
             if let Some(position) = position.filter(|p| self.in_ring(*p)) {
                 self.limit = position;

@@ -21,8 +21,8 @@ use std::sync::{Arc, RwLock};
 use crate::cursor::{Mark, OwnCursor};
 use crate::identity::{Features, Identity, IdentityError, Owner, Predecessor, UnverifiedIdentity};
 use crate::layout::{
-    Geometry, IDENTITY_LEN, MAX_CAPACITY, MAX_PAGE, MAX_SLOTS, MIN_CAPACITY, MIN_PAGE, PRESENCE_BYTE, READER_BYTE, Slot,
-    TABLE_HEAD_LEN, TableHead, WRITER_BYTE, WriterPage, max_record,
+    Geometry, IDENTITY_LEN, MAX_CAPACITY, MAX_PAGE, MAX_SLOTS, MIN_CAPACITY, MIN_PAGE, PRESENCE_BYTE, READER_BYTE,
+    Slot, TABLE_HEAD_LEN, TableHead, WRITER_BYTE, WriterPage, max_record,
 };
 use crate::memory::{Data, Memory, Shape, Slept};
 use crate::reader::Reader;
@@ -81,7 +81,9 @@ pub struct Place {
 #[non_exhaustive]
 pub enum BuildError {
     /// The capacity cannot be.
-    #[error("capacity {found} is not a power of two from {least} to {most} bytes; the next possible one is {next} [RW-BUILD-CAPACITY]")]
+    #[error(
+        "capacity {found} is not a power of two from {least} to {most} bytes; the next possible one is {next} [RW-BUILD-CAPACITY]"
+    )]
     Capacity {
         /// What was asked for, in bytes.
         found: u64,
@@ -93,7 +95,9 @@ pub enum BuildError {
         next: u64,
     },
     /// The record limit does not fit the capacity.
-    #[error("record limit {found} is over {most}, the most for a capacity of {capacity} bytes; lower it or raise the capacity [RW-BUILD-LIMIT]")]
+    #[error(
+        "record limit {found} is over {most}, the most for a capacity of {capacity} bytes; lower it or raise the capacity [RW-BUILD-LIMIT]"
+    )]
     RecordLimit {
         /// What was asked for, in bytes.
         found: u32,
@@ -109,7 +113,9 @@ pub enum BuildError {
         found: u32,
     },
     /// Not enough room; nothing was left behind.
-    #[error("no space: {wanted} bytes wanted, {free} free on this file system; free some or choose a smaller capacity [RW-BUILD-SPACE]")]
+    #[error(
+        "no space: {wanted} bytes wanted, {free} free on this file system; free some or choose a smaller capacity [RW-BUILD-SPACE]"
+    )]
     NoSpace {
         /// Bytes wanted.
         wanted: u64,
@@ -117,7 +123,9 @@ pub enum BuildError {
         free: u64,
     },
     /// Over the file size limit of the process or the file system.
-    #[error("a file of {wanted} bytes is larger than this process or file system allows (see RLIMIT_FSIZE); choose a smaller capacity [RW-BUILD-LARGE]")]
+    #[error(
+        "a file of {wanted} bytes is larger than this process or file system allows (see RLIMIT_FSIZE); choose a smaller capacity [RW-BUILD-LARGE]"
+    )]
     TooLarge {
         /// Bytes wanted.
         wanted: u64,
@@ -202,7 +210,9 @@ pub enum Access {
 #[non_exhaustive]
 pub enum JoinError {
     /// Every slot is taken.
-    #[error("all {slots} reader slots are taken; make the channel with more, or find the readers that are not needed [RW-JOIN-SLOTS]")]
+    #[error(
+        "all {slots} reader slots are taken; make the channel with more, or find the readers that are not needed [RW-JOIN-SLOTS]"
+    )]
     NoSlot {
         /// Slots of the segment.
         slots: usize,
@@ -402,6 +412,16 @@ impl Segment {
         lock::probe(self.file.as_fd(), READER_BYTE + slot as u64)
     }
 
+    /// Takes the byte of `slot` without touching the slot; false if another process has it. Held until this attachment is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn hold_reader(&self, slot: usize) -> io::Result<bool> {
+        self.lock_reader(slot)
+    }
+
     fn lock_reader(&self, slot: usize) -> io::Result<bool> {
         lock::try_lock(self.file.as_fd(), READER_BYTE + slot as u64, Mode::Exclusive)
     }
@@ -457,7 +477,13 @@ impl Segment {
             }
             match table::join(self, slot, card, from) {
                 Some(Joined::At { at }) => {
-                    return Ok(Joining::Reader(Reader::resume(Arc::clone(self), slot, at, at.sequence, barrier::register())));
+                    return Ok(Joining::Reader(Reader::resume(
+                        Arc::clone(self),
+                        slot,
+                        at,
+                        at.sequence,
+                        barrier::register(),
+                    )));
                 }
                 Some(Joined::NotOpen(state)) => {
                     self.unlock_reader(slot)?;
@@ -758,8 +784,7 @@ impl Prepared {
     /// [`BuildError`]; nothing is left behind.
     pub fn build(dir: BorrowedFd<'_>, spec: &Spec, random: u64) -> Result<Prepared, BuildError> {
         let geometry = spec.geometry()?;
-        let unnamed =
-            file::create_unnamed(dir, spec.mode).map_err(BuildError::system("create an unnamed file"))?;
+        let unnamed = file::create_unnamed(dir, spec.mode).map_err(BuildError::system("create an unnamed file"))?;
         let file = unnamed.file().try_clone().map_err(BuildError::system("duplicate a descriptor"))?;
         if let Some(group) = spec.group {
             std::os::unix::fs::fchown(&file, None, Some(group)).map_err(BuildError::system("set the group"))?;
@@ -779,8 +804,13 @@ impl Prepared {
         }
         let len = geometry.total() as usize;
         let all = 0..len;
-        let mapping = Mapping::new(&file, len, std::slice::from_ref(&all), if spec.no_dump { Dump::Exclude } else { Dump::Include })
-            .map_err(|error| BuildError::system("map the segment")(map_error(error)))?;
+        let mapping = Mapping::new(
+            &file,
+            len,
+            std::slice::from_ref(&all),
+            if spec.no_dump { Dump::Exclude } else { Dump::Include },
+        )
+        .map_err(|error| BuildError::system("map the segment")(map_error(error)))?;
         if spec.touch {
             mapping.pre_touch(all).map_err(BuildError::system("touch the pages"))?;
         }

@@ -3,7 +3,7 @@
 //! These are the mechanisms; who may use them when is `recovery`'s business. Each function may be called by several
 //! processes at once, and again by the next one after a crash: it meets decisions already taken and reports them.
 
-use crate::atomic::{Ordering, fence};
+use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::cursor::{self, Mark, Reading};
 use crate::layout::{ALIGN, RECORD_HEADER};
 use crate::memory::{Memory, Shape};
@@ -59,6 +59,10 @@ pub fn decide_end<M: Memory>(memory: &M, position: Option<u64>) -> Result<End, B
     let segment = memory.shape().segment;
     let mine = position.map_or(EndWord::UNKNOWN, |at| EndWord::at(at, segment));
     let word = &memory.page().succession.end;
+    if weakened(Weak::EndWithoutSwap) && EndWord(word.load(Ordering::Acquire)) == EndWord::UNDECIDED {
+        word.store(mine.0, Ordering::Release);
+        return mine.read(segment);
+    }
     match word.compare_exchange(EndWord::UNDECIDED.0, mine.0, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => mine.read(segment),
         Err(found) => match EndWord(found).read(segment) {
@@ -105,8 +109,8 @@ pub fn sequence_at<M: Memory>(memory: &M, position: u64) -> Option<u64> {
             nearest = Some(mark);
         }
     }
-    let mut at = nearest.or((position <= shape.capacity)
-        .then_some(Mark { position: 0, sequence: shape.first_sequence }))?;
+    let mut at =
+        nearest.or((position <= shape.capacity).then_some(Mark { position: 0, sequence: shape.first_sequence }))?;
     if position - at.position > shape.capacity {
         return None;
     }
@@ -164,6 +168,11 @@ fn decide_word<M: Memory>(memory: &M, mine: SuccessorWord) -> Result<Successor, 
 /// Wakes everybody who sleeps on this generation: after the end was decided, and after it was succeeded.
 pub fn ring_all<M: Memory>(memory: &M) {
     wait::ring_now(memory, &memory.page().doorbell.bell, &memory.head().data_waiters);
+    wait::ring_now(memory, &memory.head().space_bell, &memory.head().space_waiters);
+}
+
+/// Wakes a writer that waits for room.
+pub fn ring_space<M: Memory>(memory: &M) {
     wait::ring_now(memory, &memory.head().space_bell, &memory.head().space_waiters);
 }
 

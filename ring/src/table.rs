@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::atomic::{Ordering, fence};
+use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::Slot;
 use crate::memory::Memory;
@@ -201,8 +201,9 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::Damaged);
     };
+    let second = if weakened(Weak::FirstSample) { first } else { second };
     let state = State(page.succession.state.load(Ordering::Acquire));
-    if state != State::OPEN {
+    if state != State::OPEN && !weakened(Weak::NoStateSample) {
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::NotOpen(state));
     }
@@ -241,6 +242,9 @@ pub struct Carried {
     pub slot: usize,
     /// Whose it is.
     pub card: ReaderCard,
+    /// The sequence number that comes next for it, as far as its old slot says: what it has lost if it can never drain the old
+    /// generation.
+    pub next: u64,
 }
 
 /// What a successor must carry over: every durable slot and every one whose byte is locked, provisional ones too, so that
@@ -270,7 +274,15 @@ pub fn to_carry<M: Memory>(memory: &M) -> (Vec<Carried>, usize) {
         };
         match reading.card {
             _ if !wanted => damaged += usize::from(reading.state.known().is_none()),
-            Some(card) => carried.push(Carried { slot, card }),
+            Some(card) => {
+                let first = memory.shape().first_sequence;
+                let next = match reading.cursor {
+                    _ if reading.state == SlotState::CARRIED => reading.taken,
+                    Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } => mark.sequence,
+                    Reading::Damaged => first,
+                };
+                carried.push(Carried { slot, card, next });
+            }
             None => damaged += 1,
         }
     }
@@ -285,11 +297,11 @@ pub(crate) fn fill<M: Memory>(memory: &M, carried: &[Carried]) {
         slot.kind.store(Kind::EPHEMERAL.0, Ordering::Relaxed);
     }
     let start = Mark { position: 0, sequence: shape.first_sequence };
-    for Carried { slot, card } in carried {
+    for Carried { slot, card, next } in carried {
         if let Some(shared) = memory.slots().get(*slot) {
             write_card(shared, card, shape.segment);
             OwnCursor::start(&shared.cursor, start, shape.segment);
-            shared.taken.store(shape.first_sequence, Ordering::Relaxed);
+            shared.taken.store((*next).min(shape.first_sequence), Ordering::Relaxed);
             shared.state.store(SlotState::CARRIED.0, Ordering::Release);
         }
     }

@@ -239,9 +239,7 @@ mod tests {
 
     #[test]
     fn no_flipped_bit_turns_one_word_into_another() {
-        let states = [
-            State::CANDIDATE, State::OPEN, State::FENCING, State::CLOSED, State::SUCCEEDED, State::RETIRED,
-        ];
+        let states = [State::CANDIDATE, State::OPEN, State::FENCING, State::CLOSED, State::SUCCEEDED, State::RETIRED];
         for a in states {
             for b in states.into_iter().filter(|b| *b != a) {
                 assert!((a.0 ^ b.0).count_ones() >= 3, "{a} and {b} are too near");

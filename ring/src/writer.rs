@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::atomic::{Ordering, fence};
+use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::checksum::RecordCrc;
 use crate::cursor::{self, Mark, OwnCursor};
 use crate::layout::{ALIGN, MAX_POSITION, RECORD_HEADER, record_len};
@@ -23,7 +23,9 @@ use crate::word::{Checksum, End, Kind, RecordKind, SlotState, State};
 #[non_exhaustive]
 pub enum PushError {
     /// The payload is longer than the channel's record limit. Nothing was written.
-    #[error("payload of {len} bytes is over this channel's record limit of {limit} bytes; send less or make the channel anew [RW-PUSH-SIZE]")]
+    #[error(
+        "payload of {len} bytes is over this channel's record limit of {limit} bytes; send less or make the channel anew [RW-PUSH-SIZE]"
+    )]
     TooLarge {
         /// Length of the payload, in bytes.
         len: u64,
@@ -45,7 +47,9 @@ pub enum PushError {
         capacity: u64,
     },
     /// The generation was ended before this record: no reader will ever see it.
-    #[error("fenced: this generation was ended by somebody else; the record is not delivered, push it into the next generation [RW-PUSH-FENCED]")]
+    #[error(
+        "fenced: this generation was ended by somebody else; the record is not delivered, push it into the next generation [RW-PUSH-FENCED]"
+    )]
     Fenced,
     /// The segment's memory was taken away (truncated, or no space behind a hole). Whether readers still get the record is
     /// not known; it was not acknowledged.
@@ -345,12 +349,14 @@ impl<M: Memory> Writer<M> {
     #[inline]
     fn publish(&mut self) -> Result<(), PushError> {
         let page = self.memory.page();
+        let open = || page.succession.state.load(Ordering::Acquire) == State::OPEN.0;
+        let early = weakened(Weak::WriterStateFirst) && open();
         self.own.publish(&page.cursor.cursor, self.staged, self.shape.segment);
         // E4 fence: published before the state is looked at. A successor sets the state, issues the heavy barrier, and only then
         // reads the position: one of the two sees the other.
         let head = self.memory.head();
         wait::ring(&self.memory, &page.doorbell.bell, &head.data_waiters, self.light);
-        if page.succession.state.load(Ordering::Acquire) == State::OPEN.0 { Ok(()) } else { self.settle() }
+        if early || open() { Ok(()) } else { self.settle() }
     }
 
     /// The state is not open: decides the end if nobody has, and compares.
@@ -373,7 +379,7 @@ impl<M: Memory> Writer<M> {
         }
         self.end_with(PushError::Fenced);
         match end {
-            End::At(end) if self.own.published.position <= end => Ok(()),
+            End::At(end) if self.own.published.position <= end && !weakened(Weak::FencedBlindly) => Ok(()),
             _ => Err(PushError::Fenced),
         }
     }
@@ -410,7 +416,9 @@ impl<M: Memory> Writer<M> {
             if limit > self.granted {
                 self.memory.page().cursor.limit.store(limit, Ordering::Release);
                 fence(Ordering::SeqCst);
-                (slowest, slot) = self.slowest();
+                if !weakened(Weak::OneLook) {
+                    (slowest, slot) = self.slowest();
+                }
                 limit = limit.min(slowest + self.shape.capacity);
                 self.granted = self.granted.max(limit);
             }
@@ -593,8 +601,7 @@ impl<M: Memory> Reservation<'_, M> {
         if !self.writer.memory.data().store_header(offset, self.header.to_words()) {
             return Err(self.writer.damaged_own().into());
         }
-        self.writer.staged =
-            Mark { position: self.position + self.header.span(), sequence: self.header.sequence + 1 };
+        self.writer.staged = Mark { position: self.position + self.header.span(), sequence: self.header.sequence + 1 };
         self.writer.publish()?;
         Ok(self.header.sequence)
     }

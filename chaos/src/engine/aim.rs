@@ -1,9 +1,10 @@
 //! Which instruction to die at next.
 //!
-//! A mix of two draws. *Uniform*: a traced call at random, a moment of it at random; so the chance of an instruction is the
-//! share of time that the processor executes it. *Coverage*: a site that no kill has hit yet, so that rare ones get their
-//! turn. A target on a rare path (wrap-around, waiting, waking) is kept over several calls, since the next call may not
-//! take that path; one that was missed too often is put back, and gets more patience when its turn comes again.
+//! A mix of two draws. *Uniform*: a traced call at random, a moment of it at random; so the chance of an instruction
+//! is the share of time that the processor executes it. *Coverage*: a site that no kill has hit yet, so that rare
+//! ones get their turn. A target on a rare path (wrap-around, waiting, waking) is kept over several calls, since the
+//! next call may not take that path; one that was missed too often is put back, and gets more patience when its turn
+//! comes again.
 
 use super::sites::{Site, Sites};
 
@@ -32,8 +33,9 @@ pub struct Aim {
 }
 
 impl Aim {
-    /// Aims at `sites`; the choices depend on `seed` and the calls made, on nothing else. `patience`: how many calls a
-    /// target waits for its path to be taken, the first time it is tried; a site is given up for good after `rounds` tries.
+    /// Aims at `sites`; the choices depend on `seed` and the calls made, on nothing else. `patience`: how many calls
+    /// a target waits for its path to be taken, the first time it is tried; a site is given up for good after
+    /// `rounds` tries.
     #[must_use]
     pub fn new(sites: Sites, seed: u64, patience: u32, rounds: u64) -> Aim {
         Aim { sites, queue: Vec::new(), patience, rounds, seed, turn: 0 }

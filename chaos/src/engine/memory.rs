@@ -1,9 +1,11 @@
 //! Another process's memory, through /proc/PID/mem: works on running processes, and writes to read-only text.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use super::error::{EngineError, Result};
+use super::proc;
 
 /// An open view of a process's address space. Keeps neither the process nor its mappings alive; after an `exec` it
 /// shows nothing any more.
@@ -29,11 +31,9 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// [`EngineError::NoCode`] if any of it isn't mapped, or the process is gone.
+    /// [`EngineError::NoCode`] if any of it isn't mapped, [`EngineError::Gone`] if the process is dead or dying.
     pub fn read(&self, addr: u64, into: &mut [u8]) -> Result<()> {
-        self.file
-            .read_exact_at(into, addr)
-            .map_err(|source| EngineError::NoCode { pid: self.pid, addr, source })
+        self.file.read_exact_at(into, addr).map_err(|source| self.failed(addr, source))
     }
 
     /// Writes all of `from` to `addr`, whatever the page's protection (a private copy is made of text).
@@ -42,7 +42,16 @@ impl Memory {
     ///
     /// As [`Memory::read`].
     pub fn write(&self, addr: u64, from: &[u8]) -> Result<()> {
-        self.file.write_all_at(from, addr).map_err(|source| EngineError::NoCode { pid: self.pid, addr, source })
+        self.file.write_all_at(from, addr).map_err(|source| self.failed(addr, source))
+    }
+
+    /// A process that is being taken apart has an address space that reads as end of file.
+    fn failed(&self, addr: u64, source: io::Error) -> EngineError {
+        let dead = proc::state(self.pid).map_or(true, proc::State::is_dead);
+        if dead || proc::maps_count(self.pid).unwrap_or(0) == 0 {
+            return EngineError::Gone(self.pid);
+        }
+        EngineError::NoCode { pid: self.pid, addr, source }
     }
 
     /// Reads one word in the machine's byte order.

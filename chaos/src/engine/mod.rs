@@ -3,7 +3,7 @@
 //! One controlling thread does it all, since the kernel ties children and tracees to threads:
 //!
 //! ```text
-//! Template::start ──▶ template process ──clone(CLONE_PARENT)──▶ worker, behind its Gate, child of the controller's thread
+//! Template::start ──▶ template process ──clone(CLONE_PARENT)──▶ worker, behind its Gate: our thread's child
 //! Tracer::seize, insert(entry), gate.open()
 //! Tracer::wait_event ─▶ Breakpoint{entry} ─▶ Call::at ─▶ trace ─▶ Sites        what does the call execute?
 //!                                                    └─▶ Strike::arm ─▶ Landed   die at one of them

@@ -151,7 +151,9 @@ impl Symbols {
         let mut functions: Vec<(u64, u64, String)> = file
             .symbols()
             .chain(file.dynamic_symbols())
-            .filter(|symbol| matches!(symbol.elf_symbol().st_type(), STT_FUNC | STT_GNU_IFUNC) && symbol.is_definition())
+            .filter(|symbol| {
+                matches!(symbol.elf_symbol().st_type(), STT_FUNC | STT_GNU_IFUNC) && symbol.is_definition()
+            })
             .filter_map(|symbol| {
                 Some((symbol.address().checked_sub(lowest)?, symbol.size(), symbol.name().ok()?.to_owned()))
             })

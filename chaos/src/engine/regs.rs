@@ -30,6 +30,12 @@ impl Regs {
         ptrace::setregs(Pid::from_raw(tid), self.0).map_err(EngineError::system("PTRACE_SETREGS", tid))
     }
 
+    /// Whether the thread stands after a system call that the kernel is about to make again (`ERESTARTSYS` and its kin,
+    /// which programs never see).
+    pub(crate) fn restarts(&self) -> bool {
+        self.in_system_call() && (-516..=-512).contains(&(self.result() as i64))
+    }
+
     /// All registers as the kernel gives them.
     #[must_use]
     pub fn raw(&self) -> &libc::user_regs_struct {
@@ -76,6 +82,10 @@ mod arch {
         #[must_use]
         pub fn result(&self) -> u64 {
             self.0.rax
+        }
+
+        pub(super) fn in_system_call(&self) -> bool {
+            self.0.orig_rax as i64 >= 0
         }
 
         /// Where the function that was just entered will return to.
@@ -129,6 +139,12 @@ mod arch {
         #[must_use]
         pub fn result(&self) -> u64 {
             self.0.regs[0]
+        }
+
+        /// The call's number isn't among these registers: the result alone must do.
+        #[allow(clippy::unused_self)]
+        pub(super) fn in_system_call(&self) -> bool {
+            true
         }
 
         /// Where the function that was just entered will return to: the link register.

@@ -51,7 +51,8 @@ pub(crate) fn resume(how: Resume, tid: i32, sig: i32) -> Result<(), Errno> {
 }
 
 /// One `waitpid` for tracees and children of the calling *thread* only (`__WALL | __WNOTHREAD`), so that two
-/// controllers (or two tests) in one process don't take each other's events. `pid` −1 is any. `None`: `WNOHANG`, nothing there.
+/// controllers (or two tests) in one process don't take each other's events. `pid` −1 is any. `None`: `WNOHANG`,
+/// nothing there.
 pub(crate) fn wait_once(pid: i32, block: bool) -> Result<Option<(i32, i32)>, Errno> {
     let mut status = 0;
     let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
@@ -102,7 +103,8 @@ impl Alarm {
         self.timer.set(Expiration::OneShot(TimeSpec::from_duration(Duration::ZERO)), TimerSetTimeFlags::empty())
     }
 
-    /// Waits for `pid` (−1: any) until `deadline` (`None`: for ever). `Ok(None)`: time is up, or there is nobody to wait for.
+    /// Waits for `pid` (−1: any) until `deadline` (`None`: for ever). `Ok(None)`: time is up, or there is nobody to
+    /// wait for.
     pub(crate) fn wait(&mut self, pid: i32, deadline: Option<Instant>) -> Result<Option<(i32, i32)>, Errno> {
         match wait_once(pid, false) {
             Ok(None) => {}
@@ -131,10 +133,11 @@ impl Alarm {
     }
 }
 
-/// Forks this single-threaded process so that the child is the *caller's parent's* child: its sibling. `None` in the child.
+/// Forks this single-threaded process so that the child is the *caller's parent's* child: its sibling. `None` in the
+/// child.
 ///
-/// glibc's idea of the thread survives: the kernel writes the new thread id where glibc keeps it, and the robust list is
-/// registered again. Fork handlers (`pthread_atfork`) don't run.
+/// glibc's idea of the thread survives: the kernel writes the new thread id where glibc keeps it, and the robust list
+/// is registered again. Fork handlers (`pthread_atfork`) don't run.
 ///
 /// # Errors
 ///
@@ -146,7 +149,8 @@ pub(crate) fn clone_sibling() -> Result<Option<i32>, Errno> {
         return Err(Errno::EBUSY);
     }
     let mut tid_word: *mut libc::c_int = std::ptr::null_mut();
-    // SAFETY: PR_GET_TID_ADDRESS stores one pointer through the given address; without kernel support it stores nothing.
+    // SAFETY: PR_GET_TID_ADDRESS stores one pointer through the given address; without kernel support it stores
+    // nothing.
     unsafe { libc::prctl(PR_GET_TID_ADDRESS, &raw mut tid_word) };
     let (mut list, mut list_len) = (0_usize, 0_usize);
     // SAFETY: both out pointers are live; 0 means the calling thread.
@@ -160,8 +164,8 @@ pub(crate) fn clone_sibling() -> Result<Option<i32>, Errno> {
     let (fourth, fifth) = (tid_word as usize, 0_usize);
     #[cfg(not(target_arch = "x86_64"))]
     let (fourth, fifth) = (0_usize, tid_word as usize);
-    // SAFETY: without CLONE_VM the child has a copy of the whole (single-threaded, checked above) process and goes on on
-    // its copy of this stack; the thread-id word is glibc's own, registered by glibc for this very thread.
+    // SAFETY: without CLONE_VM the child has a copy of the whole (single-threaded, checked above) process and goes on
+    // on its copy of this stack; the thread-id word is glibc's own, registered by glibc for this very thread.
     let child = unsafe { libc::syscall(libc::SYS_clone, flags as usize, 0_usize, 0_usize, fourth, fifth) };
     let child = Errno::result(child)? as i32;
     if child != 0 {

@@ -1,12 +1,13 @@
 //! A warm process that forks workers on request, so that a new worker costs a `clone`, not an `exec`.
 //!
-//! The template is the program itself, started again with arguments that lead to [`serve`]. It keeps one thread, reads
-//! requests from a socket that it finds as its standard input, and clones itself with `CLONE_PARENT`: each worker is the
-//! controlling *thread's* own child, which that thread can wait for and trace. All workers of one template have one address
-//! layout: an address that was found in one holds in all.
+//! The template is the program itself, started again with arguments that lead to [`serve`]. It keeps one thread,
+//! reads requests from a socket that it finds as its standard input, and clones itself with `CLONE_PARENT`: each
+//! worker is the controlling *thread's* own child, which that thread can wait for and trace. All workers of one
+//! template have one address layout: an address that was found in one holds in all.
 //!
-//! A worker waits behind its [`Gate`] until the controller has attached and put its breakpoints in place; a gate that is
-//! dropped unopened ends the worker. Template and workers die (`PR_SET_PDEATHSIG`) with the thread that started the template.
+//! A worker waits behind its [`Gate`] until the controller has attached and put its breakpoints in place; a gate that
+//! is dropped unopened ends the worker. Template and workers die (`PR_SET_PDEATHSIG`) with the thread that started
+//! the template.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,11 +17,12 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, Stdio, exit};
+use std::time::Duration;
 
 use nix::sys::personality::{self, Persona};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Pid, getpid, getppid};
 use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer};
 use rustix::net::{SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
@@ -36,6 +38,8 @@ pub const EXIT_UNWANTED: i32 = 125;
 /// A worker that panicked exits with this code, as Rust programs do.
 pub const EXIT_PANIC: i32 = 101;
 
+/// After this long without an answer a template counts as broken.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const MAX_FDS: usize = 64;
 const MAX_REQUEST: usize = 64 << 10;
 
@@ -73,6 +77,8 @@ impl TemplateConfig {
     fn launch(&self, mode: &str) -> Result<(i32, OwnedFd)> {
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| EngineError::io("socketpair")(errno.into()))?;
+        net::sockopt::set_socket_timeout(&ours, net::sockopt::Timeout::Recv, Some(ANSWER_LIMIT))
+            .map_err(|errno| EngineError::io("SO_RCVTIMEO")(errno.into()))?;
         let mut command = Command::new(&self.exe);
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         command.env(ROLE, format!("{}:{mode}", std::process::id())).stdin(theirs);
@@ -265,15 +271,17 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(OwnedFd, Job)> {
     Some((gate, Job { args, fds }))
 }
 
-/// Whether this process was started as a template (or as a single worker): then call [`serve`], first thing.
+/// Whether this process was started as a template (or as a single worker): then call [`serve`], first thing. Programs
+/// that workers start inherit the environment, but have another parent.
 #[must_use]
 pub fn is_template() -> bool {
-    std::env::var_os(ROLE).is_some()
+    let role = std::env::var(ROLE).unwrap_or_default();
+    role.split_once(':').and_then(|(pid, _)| pid.parse().ok()) == Some(getppid().as_raw())
 }
 
-/// The template's side: forks a worker for each request, which runs `main` and exits with what that returns. Call it before
-/// the process has started a thread or drawn a random number that workers shouldn't share. What it holds open, maps and
-/// has touched, workers inherit: warm up before.
+/// The template's side: forks a worker for each request, which runs `main` and exits with what that returns. Call it
+/// before the process has started a thread or drawn a random number that workers shouldn't share. What it holds open,
+/// maps and has touched, workers inherit: warm up before.
 pub fn serve(main: impl Fn(Job) -> i32) -> ! {
     let role = std::env::var(ROLE).unwrap_or_default();
     let Some((controller, mode)) = role.split_once(':') else { fail("not started by a controller") };
@@ -294,14 +302,20 @@ pub fn serve(main: impl Fn(Job) -> i32) -> ! {
         }
         let reply = match sys::clone_sibling() {
             Ok(None) => {
-                drop(socket);
                 stay_with(controller);
+                // The worker answers itself, so that none is known whose life isn't tied to the controller's yet.
+                let sent = net::send(&socket, &getpid().as_raw().to_ne_bytes(), SendFlags::NOSIGNAL);
+                drop(socket);
+                if sent.is_err() {
+                    exit(EXIT_UNWANTED);
+                }
                 work(gate, job, &main);
             }
-            Ok(Some(pid)) => pid,
-            Err(errno) => -(errno as i32),
+            Ok(Some(_)) => None,
+            Err(errno) => Some(-(errno as i32)),
         };
         drop((gate, job));
+        let Some(reply) = reply else { continue };
         if net::send(&socket, &reply.to_ne_bytes(), SendFlags::NOSIGNAL).is_err() {
             exit(0);
         }

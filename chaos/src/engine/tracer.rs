@@ -1,15 +1,15 @@
 //! Control of many processes from one thread: stop, look, step, break, kill.
 //!
-//! **Breakpoints** are instructions written into a process's text, so they belong to the address space: every thread hits
-//! them. To let a thread go on from one, the tracer takes the breakpoint out, steps that thread over it while all other
-//! threads of the process are held, and puts it back: no thread can slip through. The one exception is an instruction
-//! that does not finish at once (a system call that sleeps): after [`PATIENCE`] the others are let go and the breakpoint
-//! comes back when the step ends; meanwhile they can pass that one address unseen. Holding the others interrupts system
-//! calls that they sleep in; the kernel restarts those by itself (at worst a futex wait with a relative time-out sees
-//! `ERESTART_RESTARTBLOCK`, which keeps the original deadline).
+//! **Breakpoints** are instructions written into a process's text, so they belong to the address space: every thread
+//! hits them. To let a thread go on from one, the tracer takes the breakpoint out, steps that thread over it while
+//! all other threads of the process are held, and puts it back: no thread can slip through. The one exception is an
+//! instruction that does not finish at once (a system call that sleeps): after [`PATIENCE`] the others are let go and
+//! the breakpoint comes back when the step ends; meanwhile they can pass that one address unseen. Holding the others
+//! interrupts system calls that they sleep in; the kernel restarts those by itself (at worst a futex wait with a
+//! relative time-out sees `ERESTART_RESTARTBLOCK`, which keeps the original deadline).
 //!
-//! **Killing** a thread group whose thread is stopped executes nothing more of that thread. Other threads of the process
-//! run until the signal reaches them, some microseconds; [`Tracer::hold_others`] first, if it matters.
+//! **Killing** a thread group whose thread is stopped executes nothing more of that thread. Other threads of the
+//! process run until the signal reaches them, some microseconds; [`Tracer::hold_others`] first, if it matters.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::marker::PhantomData;
@@ -54,8 +54,10 @@ struct Thread {
     pc: Option<u64>,
     /// A step over a breakpoint is under way; `true` if the caller asked for a step, so wants to hear of its end.
     over: Option<(u64, bool)>,
-    /// An interrupt of our own may still be pending: swallow it.
+    /// An interrupt of our own may still be pending: swallow its stop.
     owed: bool,
+    /// The caller asked for an interrupt and has not had its event yet.
+    asked: bool,
 }
 
 #[derive(Debug)]
@@ -106,7 +108,8 @@ impl Tracer {
         })
     }
 
-    /// Takes control of process `pid` and all its threads without stopping them. If this tracer's thread dies, so do they.
+    /// Takes control of process `pid` and all its threads without stopping them. If this tracer's thread dies, so do
+    /// they.
     ///
     /// # Errors
     ///
@@ -137,7 +140,7 @@ impl Tracer {
     }
 
     fn add(&mut self, pid: i32, tid: i32, run: Run) {
-        self.threads.insert(tid, Thread { pid, run, pc: None, over: None, owed: false });
+        self.threads.insert(tid, Thread { pid, run, pc: None, over: None, owed: false, asked: false });
     }
 
     /// The next event, or `None` when `timeout` has passed (`None`: wait for ever) or there is nobody left to wait for.
@@ -246,7 +249,7 @@ impl Tracer {
     ///
     /// # Errors
     ///
-    /// [`EngineError::NoCode`], [`EngineError::Unknown`].
+    /// [`EngineError::NoCode`], [`EngineError::Unknown`], [`EngineError::Gone`].
     pub fn insert(&mut self, pid: i32, addr: u64) -> Result<()> {
         let space = self.spaces.get_mut(&pid).ok_or(EngineError::Unknown(pid))?;
         if let Some(breakpoint) = space.breakpoints.get_mut(&addr) {
@@ -274,7 +277,7 @@ impl Tracer {
         }
         let original = breakpoint.original;
         space.breakpoints.remove(&addr);
-        unless_dying(pid, space.memory.write(addr, &original))
+        unless_gone(space.memory.write(addr, &original))
     }
 
     /// Asks thread `tid` to stop: [`Event::Interrupted`] follows, or another stop that came first.
@@ -283,7 +286,7 @@ impl Tracer {
     ///
     /// [`EngineError::Unknown`], [`EngineError::Gone`].
     pub fn interrupt(&mut self, tid: i32) -> Result<()> {
-        self.threads.get_mut(&tid).ok_or(EngineError::Unknown(tid))?.owed = false;
+        self.threads.get_mut(&tid).ok_or(EngineError::Unknown(tid))?.asked = true;
         ptrace::interrupt(Pid::from_raw(tid)).map_err(EngineError::system("PTRACE_INTERRUPT", tid))
     }
 
@@ -318,41 +321,52 @@ impl Tracer {
         self.go(tid, Resume::Listen, Run::Listening, 0)
     }
 
-    /// Holds all running threads of the process of `tid` except `tid` itself. Events that they bring are kept for
+    /// Holds all running threads of process `pid` except `tid`. Events that they bring are kept for
     /// [`Tracer::wait_event`]. Returns those that were held without an event of their own: let them go with `cont`.
     ///
     /// # Errors
     ///
     /// [`EngineError::Stuck`] if one sleeps uninterruptibly.
-    pub fn hold_others(&mut self, pid: i32, tid: i32) -> Result<Vec<(i32, bool)>> {
+    pub fn hold_others(&mut self, pid: i32, tid: i32) -> Result<Vec<i32>> {
+        Ok(self.hold(pid, tid)?.into_iter().map(|(other, _)| other).collect())
+    }
+
+    /// [`Tracer::hold_others`]; with each thread, whether it was stepping.
+    fn hold(&mut self, pid: i32, tid: i32) -> Result<Vec<(i32, bool)>> {
         let mut held = Vec::new();
         loop {
             let runs = |thread: &Thread| matches!(thread.run, Run::Running | Run::Stepping | Run::Newborn);
             let next = self.threads.iter().find(|(other, thread)| **other != tid && thread.pid == pid && runs(thread));
             let Some((&other, thread)) = next else { return Ok(held) };
             let stepping = thread.run == Run::Stepping;
-            if thread.run != Run::Newborn {
+            let newborn = thread.run == Run::Newborn;
+            if !newborn {
                 match ptrace::interrupt(Pid::from_raw(other)) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(EngineError::system("PTRACE_INTERRUPT", other)(errno)),
                 }
             }
-            let deadline = Some(Instant::now() + STOP_LIMIT);
-            match self.alarm.wait(other, deadline).map_err(EngineError::system("waitpid", other))? {
-                Some((_, status)) if is_interrupt(status) && self.threads[&other].run != Run::Newborn => {
-                    if let Some(thread) = self.threads.get_mut(&other) {
-                        thread.run = Run::Stopped;
-                        thread.owed = false;
+            let deadline = Instant::now() + STOP_LIMIT;
+            match self.alarm.wait(other, Some(deadline)).map_err(EngineError::system("waitpid", other))? {
+                Some((_, status)) if is_interrupt(status) && !newborn => {
+                    let Some(thread) = self.threads.get_mut(&other) else { continue };
+                    thread.run = Run::Stopped;
+                    thread.pc = None;
+                    if std::mem::take(&mut thread.asked) {
+                        thread.owed = true;
+                        self.pending.push_back(Event::Interrupted { pid, tid: other });
+                    } else {
+                        // If one was owed before, this may have been that one: then ours is still to come.
+                        held.push((other, stepping));
                     }
-                    held.push((other, stepping));
                 }
                 Some((_, status)) => {
                     if let Some(thread) = self.threads.get_mut(&other) {
-                        thread.owed = true;
+                        thread.owed |= !newborn;
                     }
                     self.take(other, status)?;
                 }
-                None if Instant::now() < deadline.unwrap_or_else(Instant::now) => {
+                None if Instant::now() < deadline => {
                     // Not waitable any more: its end was taken before.
                     self.threads.remove(&other);
                 }
@@ -361,8 +375,8 @@ impl Tracer {
         }
     }
 
-    /// Lets go of `pid`: takes out all breakpoints, then lets all its threads run, untraced. `sig` goes to the first one.
-    /// Kept events of it are dropped.
+    /// Lets go of `pid`: takes out all breakpoints, then lets all its threads run, untraced. `sig` goes to the first
+    /// one. Kept events of it are dropped.
     ///
     /// # Errors
     ///
@@ -371,10 +385,10 @@ impl Tracer {
         if !self.spaces.contains_key(&pid) {
             return Err(EngineError::Unknown(pid));
         }
-        self.hold_others(pid, 0)?;
+        self.hold(pid, 0)?;
         if let Some(space) = self.spaces.remove(&pid) {
             for (addr, breakpoint) in space.breakpoints {
-                unless_dying(pid, space.memory.write(addr, &breakpoint.original))?;
+                unless_gone(space.memory.write(addr, &breakpoint.original))?;
             }
         }
         for tid in self.threads(pid) {
@@ -426,26 +440,29 @@ impl Tracer {
     }
 
     fn step_over(&mut self, pid: i32, tid: i32, addr: u64, step: bool, sig: i32) -> Result<()> {
-        let held = self.hold_others(pid, tid)?;
+        let held = self.hold(pid, tid)?;
         if let Some(space) = self.spaces.get(&pid)
             && let Some(breakpoint) = space.breakpoints.get(&addr)
         {
-            unless_dying(pid, space.memory.write(addr, &breakpoint.original))?;
+            unless_gone(space.memory.write(addr, &breakpoint.original))?;
         }
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.over = Some((addr, step));
         }
         self.go(tid, Resume::Step, Run::Stepping, sig)?;
-        let deadline = Some(Instant::now() + PATIENCE);
         while self.threads.get(&tid).is_some_and(|thread| thread.over.is_some()) {
+            let deadline = Some(Instant::now() + PATIENCE);
             match self.alarm.wait(tid, deadline).map_err(EngineError::system("waitpid", tid))? {
                 Some((_, status)) => self.take(tid, status)?,
-                None => break,
+                // Asleep in a system call; or only waiting for its turn on a busy machine, or dead.
+                None if proc::state(tid).map_or(true, proc::State::is_asleep) => break,
+                None => {}
             }
         }
         for (other, stepping) in held {
             if self.is_stopped(other) {
-                // Straight on, even from a breakpoint's address: if one stands there, it is the event it has not had yet.
+                // Straight on, even from a breakpoint's address: if one stands there, it is the event it has not had
+                // yet.
                 self.go_on(other, stepping, 0)?;
             }
         }
@@ -479,12 +496,14 @@ impl Tracer {
         let pid = thread.pid;
         let stepping = thread.run == Run::Stepping;
         let newborn = thread.run == Run::Newborn;
+        let listening = thread.run == Run::Listening;
         thread.run = Run::Stopped;
         thread.pc = None;
         let sig = libc::WSTOPSIG(status);
         match status >> 16 {
             libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
-                let child = ptrace::getevent(Pid::from_raw(tid)).map_err(EngineError::system("GETEVENTMSG", tid))? as i32;
+                let child =
+                    ptrace::getevent(Pid::from_raw(tid)).map_err(EngineError::system("GETEVENTMSG", tid))? as i32;
                 let event = self.birth(pid, child)?;
                 self.go_on(tid, stepping, 0)?;
                 return Ok(event);
@@ -497,33 +516,36 @@ impl Tracer {
                 self.spaces.insert(pid, Space { memory: Memory::open(pid)?, breakpoints: BTreeMap::new() });
                 return Ok(Some(Event::Exec { pid }));
             }
-            PTRACE_EVENT_STOP if sig == libc::SIGTRAP && (newborn || std::mem::take(&mut thread.owed)) => {
-                self.go_on(tid, stepping, 0)?;
-                return Ok(None);
+            PTRACE_EVENT_STOP if sig == libc::SIGTRAP => {
+                let wanted = std::mem::take(&mut thread.asked) || listening;
+                if !wanted && (newborn || std::mem::take(&mut thread.owed)) {
+                    self.go_on(tid, stepping, 0)?;
+                    return Ok(None);
+                }
             }
             _ => {}
-        }
-        // A stop that counts: a step over a breakpoint that was under way ends here, whatever ended it.
-        let over = thread.over.take();
-        if let Some((addr, _)) = over
-            && let Some(space) = self.spaces.get(&pid)
-            && space.breakpoints.contains_key(&addr)
-        {
-            unless_dying(pid, space.memory.write(addr, BREAK))?;
         }
         let event = match status >> 16 {
             PTRACE_EVENT_STOP if sig == libc::SIGTRAP => Event::Interrupted { pid, tid },
             PTRACE_EVENT_STOP => Event::GroupStop { pid, tid, sig },
             0 if sig == libc::SIGTRAP => match self.trap(pid, tid, stepping)? {
-                Some(Event::Stepped { .. }) if over.is_some_and(|(_, wanted)| !wanted) => {
-                    self.go_on(tid, false, 0)?;
-                    return Ok(None);
-                }
                 Some(event) => event,
                 None => return Ok(None),
             },
             _ => Event::Signal { pid, tid, sig },
         };
+        // A stop that counts: a step over a breakpoint that was under way ends here, whatever ended it.
+        let over = self.threads.get_mut(&tid).and_then(|thread| thread.over.take());
+        let Some((addr, wanted)) = over else { return Ok(Some(event)) };
+        if let Some(space) = self.spaces.get(&pid)
+            && space.breakpoints.contains_key(&addr)
+        {
+            unless_gone(space.memory.write(addr, BREAK))?;
+        }
+        if !wanted && matches!(event, Event::Stepped { .. }) {
+            self.go_on(tid, false, 0)?;
+            return Ok(None);
+        }
         Ok(Some(event))
     }
 
@@ -549,6 +571,10 @@ impl Tracer {
                 self.note_pc(tid, addr);
                 return Ok(Some(Event::Breakpoint { pid, tid, addr }));
             }
+        } else if stepping && regs.restarts() {
+            // A system call that was interrupted (by a hold, say) reports its step, but is about to be made again.
+            self.go_on(tid, true, 0)?;
+            return Ok(None);
         } else if stepping {
             let pc = regs.pc();
             self.note_pc(tid, pc);
@@ -609,10 +635,10 @@ impl Tracer {
     fn release_child(&mut self, parent: i32, child: i32) -> Result<()> {
         if let Some(space) = self.spaces.get(&parent)
             && let Ok(memory) = Memory::open(child)
-            && !shares_memory(parent, child)
+            && !sys::same_memory(parent, child)
         {
             for (&addr, breakpoint) in &space.breakpoints {
-                unless_dying(child, memory.write(addr, &breakpoint.original))?;
+                unless_gone(memory.write(addr, &breakpoint.original))?;
             }
         }
         match sys::resume(Resume::Detach, child, 0) {
@@ -643,17 +669,10 @@ fn is_interrupt(status: i32) -> bool {
     libc::WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP && libc::WSTOPSIG(status) == libc::SIGTRAP
 }
 
-/// Two processes with one address space, by the kernel's own comparison; unknown counts as no.
-fn shares_memory(a: i32, b: i32) -> bool {
-    sys::same_memory(a, b)
-}
-
 /// Text that can't be written because its process is being taken apart is no error.
-fn unless_dying(pid: i32, written: Result<()>) -> Result<()> {
+fn unless_gone(written: Result<()>) -> Result<()> {
     match written {
-        Err(EngineError::NoCode { .. }) if proc::state(pid).map_or(true, proc::State::is_dead) => Ok(()),
-        // A killed process that isn't a zombie yet has an address space that reads as end of file.
-        Err(EngineError::NoCode { .. }) if proc::maps_count(pid).unwrap_or(0) == 0 => Ok(()),
+        Err(error) if error.is_gone() => Ok(()),
         written => written,
     }
 }

@@ -23,7 +23,9 @@ pub enum Reach {
 
 /// No barrier could be had: the caller must not conclude anything about a writer that isn't proved dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel refuses the memory barrier that reaches {reach:?} processes: {errno}; end this writer's process first")]
+#[error(
+    "the kernel refuses the memory barrier that reaches {reach:?} processes: {errno}; end this writer's process first"
+)]
 pub struct BarrierError {
     /// Whom it should have reached.
     pub reach: Reach,

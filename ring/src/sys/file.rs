@@ -52,7 +52,8 @@ pub enum Birth {
 ///
 /// # Errors
 ///
-/// As `open(2)`: `EACCES` (no write permission on the directory), `ENOENT` (it was removed), `ENOSPC`, `EMFILE`, …
+/// As `open(2)`: `EACCES` (no write permission on the directory), `ENOENT` (it was removed, which some file systems notice
+/// only at [`Unnamed::link`]), `ENOSPC`, `EMFILE`, …
 pub fn create_unnamed(dir: BorrowedFd<'_>, mode: u32) -> io::Result<Unnamed> {
     create_unnamed_by(dir, mode, Birth::Best)
 }
@@ -202,8 +203,12 @@ const LEAST_STRIDE: u64 = 256 << 10;
 ///
 /// # Errors
 ///
-/// [`ReserveError`]; the file is then empty again.
+/// [`ReserveError`]; the file is then empty again. One that isn't empty to begin with is left alone (`InvalidInput`).
 pub fn reserve(file: &File, len: u64) -> Result<(), ReserveError> {
+    let os = |source| ReserveError::Os { wanted: len, source };
+    if file.metadata().map_err(os)?.len() != 0 {
+        return Err(os(io::Error::new(io::ErrorKind::InvalidInput, "only a new and empty file is reserved")));
+    }
     let fail = |errno: Errno| {
         let _ = file.set_len(0);
         match errno {
@@ -211,7 +216,7 @@ pub fn reserve(file: &File, len: u64) -> Result<(), ReserveError> {
                 ReserveError::NoSpace { wanted: len, free: free_bytes(file.as_fd()).unwrap_or(0) }
             }
             Errno::FBIG | Errno::INVAL => ReserveError::TooLarge { wanted: len, source: errno.into() },
-            errno => ReserveError::Os { wanted: len, source: errno.into() },
+            errno => os(errno.into()),
         }
     };
     let stat = rustix::fs::fstatvfs(file).map_err(fail)?;
@@ -403,7 +408,9 @@ pub fn path_key(dir: BorrowedFd<'_>, name: &str) -> io::Result<Option<FileKey>> 
 ///
 /// As `fstat(2)`.
 pub fn links(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    Ok(u64::from(rustix::fs::fstat(fd)?.st_nlink))
+    let links = rustix::fs::fstat(fd)?.st_nlink;
+    #[allow(clippy::useless_conversion, reason = "32 bits wide on aarch64")]
+    Ok(u64::from(links))
 }
 
 /// Bytes that an ordinary user can still take on the file's file system; 0 also where it keeps no such count.
@@ -600,7 +607,9 @@ mod tests {
             }
             drop(dir);
             assert_eq!(best.link(fd.as_fd(), "1.ring").unwrap_err().kind(), io::ErrorKind::NotFound);
-            assert_eq!(create_unnamed(fd.as_fd(), 0o600).unwrap_err().kind(), io::ErrorKind::NotFound);
+            // (tmpfs makes an unnamed file even in a removed directory; ext4 doesn't.)
+            let late = create_unnamed_by(fd.as_fd(), 0o600, Birth::Temporary).unwrap_err();
+            assert_eq!(late.kind(), io::ErrorKind::NotFound);
             for name in ["", ".", "..", "a/b", "/", "a\0b"] {
                 assert_eq!(best.link(fd.as_fd(), name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
             }
@@ -619,6 +628,8 @@ mod tests {
             let mut buf = [1; 4];
             assert_eq!(read_prefix(&file, &mut buf).unwrap(), 4);
             assert_eq!(buf, [0; 4]);
+            assert!(matches!(reserve(&file, 1), Err(ReserveError::Os { .. })), "what holds something is left alone");
+            assert_eq!(file.metadata().unwrap().len(), len);
         }
         let file = tempfile::tempfile().unwrap();
         let mut at = 0;

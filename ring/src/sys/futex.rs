@@ -72,6 +72,11 @@ mod tests {
         file
     }
 
+    fn writable(file: &File) -> Mapping {
+        let whole = 0..page_size();
+        Mapping::new(file, page_size(), std::slice::from_ref(&whole), Default::default()).unwrap()
+    }
+
     #[test]
     fn changed_and_timed_out() {
         let word = AtomicU32::new(7);
@@ -86,7 +91,7 @@ mod tests {
     #[test]
     fn a_sleeper_on_a_read_only_mapping_is_woken_through_another_one() {
         let file = file();
-        let writer = Mapping::new(&file, page_size(), &[0..page_size()], Default::default()).unwrap();
+        let writer = writable(&file);
         let reader = Mapping::read_only(&file, page_size(), Default::default()).unwrap();
         let (bell, seen) = (writer.word(0), reader.word(0));
         bell.store(1, Ordering::Release);
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn a_waker_needs_no_write_access() {
         let file = file();
-        let writer = Mapping::new(&file, page_size(), &[0..page_size()], Default::default()).unwrap();
+        let writer = writable(&file);
         let reader = Mapping::read_only(&file, page_size(), Default::default()).unwrap();
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| wait(writer.word(0), 0, LONG));
@@ -124,10 +129,7 @@ mod tests {
     #[test]
     fn a_page_that_was_cut_away_is_a_fault_and_nobody_dies() {
         let file = file();
-        for mapping in [
-            Mapping::new(&file, page_size(), &[0..page_size()], Default::default()).unwrap(),
-            Mapping::read_only(&file, page_size(), Default::default()).unwrap(),
-        ] {
+        for mapping in [writable(&file), Mapping::read_only(&file, page_size(), Default::default()).unwrap()] {
             file.set_len(0).unwrap();
             assert_eq!(wait(mapping.word(0), 0, LONG), Wait::Fault);
             assert_eq!(wake_all(mapping.word(0)), 0);

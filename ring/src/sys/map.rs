@@ -71,7 +71,9 @@ pub enum MapError {
         wanted: usize,
     },
     /// A length or a range is empty, isn't whole pages, lies outside, or is out of order.
-    #[error("{start:#x}..{end:#x} of a mapping of {len:#x} bytes is empty, outside, out of order, or not whole {page}-byte pages")]
+    #[error(
+        "{start:#x}..{end:#x} of a mapping of {len:#x} bytes is empty, outside, out of order, or not whole {page}-byte pages"
+    )]
     Range {
         /// First byte.
         start: usize,
@@ -138,8 +140,11 @@ impl Mapping {
         let page = page_size();
         let mut floor = 0;
         for range in writable {
-            if range.start < floor || range.start >= range.end || range.end > len
-                || range.start % page != 0 || range.end % page != 0
+            if range.start < floor
+                || range.start >= range.end
+                || range.end > len
+                || range.start % page != 0
+                || range.end % page != 0
             {
                 return Err(MapError::Range { start: range.start, end: range.end, len, page });
             }
@@ -166,7 +171,7 @@ impl Mapping {
         step: &'static str,
     ) -> Result<Mapping, MapError> {
         let page = page_size();
-        if len == 0 || len % page != 0 {
+        if len == 0 || !len.is_multiple_of(page) {
             return Err(MapError::Range { start: 0, end: len, len, page });
         }
         let os = |step| move |source: io::Error| MapError::Os { step, len, source };
@@ -190,7 +195,8 @@ impl Mapping {
         }
         // SAFETY: a whole mapping, ours; `Mapping` drops `guard` before `pages` unmaps it, and hands out no reference to
         // plain memory in it.
-        let guard = unsafe { Registration::new(pages.raw.as_mut_ptr(), len) }.map_err(os("installing the SIGBUS guard"))?;
+        let guard =
+            unsafe { Registration::new(pages.raw.as_mut_ptr(), len) }.map_err(os("installing the SIGBUS guard"))?;
         Ok(Mapping { guard, pages, writable: writable.into() })
     }
 
@@ -253,7 +259,7 @@ impl Mapping {
     fn populate(&self, advice: Advice, piece: &Range<usize>) -> io::Result<()> {
         loop {
             match self.pages.raw.advise_range(advice, piece.start, piece.len()) {
-                Err(error) if matches!(error.raw_os_error(), Some(libc) if libc == Errno::EINTR as i32 || libc == Errno::EAGAIN as i32) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
         }
@@ -273,7 +279,7 @@ impl Mapping {
 
     /// The word at `offset`, a multiple of 4 inside the mapping.
     pub(super) fn word(&self, offset: usize) -> &AtomicU32 {
-        debug_assert!(offset % 4 == 0 && offset < self.len());
+        debug_assert!(offset.is_multiple_of(4) && offset < self.len());
         let at = self.base().wrapping_add(offset).cast();
         // SAFETY: aligned, mapped as long as `self` is borrowed, and an atomic bears that others change it. Whoever stores
         // through it does so where this mapping is writable, or dies: no memory safety hangs on that.
@@ -299,4 +305,182 @@ fn pieces(writable: &[Range<usize>], within: Range<usize>) -> Vec<(Range<usize>,
         pieces.push((at..within.end, false));
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::file::reserve;
+    use crate::sys::{child, here};
+    use nix::sys::signal::Signal;
+    use std::os::unix::process::ExitStatusExt;
+    use std::sync::atomic::AtomicBool;
+
+    fn file(pages: usize) -> File {
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
+        reserve(&file, (pages * page_size()) as u64).unwrap();
+        file
+    }
+
+    #[test]
+    fn pieces_leave_no_gap() {
+        assert_eq!(pieces(&[], 0..4), [(0..4, false)]);
+        assert_eq!(pieces(&[0..1, 2..3], 0..4), [(0..1, true), (1..2, false), (2..3, true), (3..4, false)]);
+        assert_eq!(pieces(&[0..2, 6..8], 1..7), [(1..2, true), (2..6, false), (6..7, true)]);
+        assert_eq!(pieces(&[0..2, 6..8], 3..5), [(3..5, false)]);
+        assert_eq!(pieces(&[0..8, 9..10], 3..5), [(3..5, true)]);
+    }
+
+    #[test]
+    fn what_one_maps_another_sees() {
+        let (file, page) = (file(3), page_size());
+        let writer = Mapping::new(&file, 3 * page, &[0..page, 2 * page..3 * page], Dump::Exclude).unwrap();
+        let reader = Mapping::read_only(&file, 3 * page, Dump::Include).unwrap();
+        writer.word(2 * page + 8).store(7, Ordering::Release);
+        assert_eq!(reader.word(2 * page + 8).load(Ordering::Acquire), 7);
+        writer.pre_touch(0..3 * page).unwrap();
+        reader.pre_touch(1..page + 1).unwrap();
+        writer.touch(0..page, true);
+        writer.touch(page..2 * page, false);
+        writer.touch(2 * page..3 * page, true);
+        assert_eq!(reader.word(2 * page + 8).load(Ordering::Acquire), 7, "touching changes nothing");
+        assert_eq!(writer.pre_touch(0..3 * page + 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert!(!writer.poisoned() && !reader.poisoned() && !writer.is_inherited());
+        assert_eq!((writer.len(), writer.base().addr() % page), (3 * page, 0));
+    }
+
+    #[test]
+    fn bad_ranges_and_short_files_are_typed() {
+        let (file, page) = (file(2), page_size());
+        let backwards = [page..2 * page, 0..page];
+        assert!(matches!(Mapping::new(&file, 2 * page, &backwards, Dump::Include), Err(MapError::Range { .. })));
+        for range in [0..1, 1..page, 0..3 * page, page..page] {
+            let error = Mapping::new(&file, 2 * page, std::slice::from_ref(&range), Dump::Include).unwrap_err();
+            assert!(matches!(error, MapError::Range { .. }), "{range:?}: {error}");
+        }
+        for len in [0, 1, page + 1] {
+            assert!(matches!(Mapping::new(&file, len, &[], Dump::Include), Err(MapError::Range { .. })));
+        }
+        let error = Mapping::new(&file, 3 * page, &[], Dump::Include).unwrap_err();
+        assert!(matches!(error, MapError::Short { wanted, .. } if wanted == 3 * page), "{error}");
+        let read_only = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).unwrap();
+        assert!(matches!(Mapping::new(&read_only, page, &[], Dump::Include), Err(MapError::Os { step: "mmap", .. })));
+        Mapping::read_only(&read_only, page, Dump::Include).unwrap();
+    }
+
+    #[test]
+    fn a_store_outside_what_is_ours_kills_at_once() {
+        let (status, said) = child::run(here!("a_store_outside_what_is_ours_kills_at_once"), || {
+            let (file, page) = (file(3), page_size());
+            let whole = page..2 * page;
+            let mapping = Mapping::new(&file, 3 * page, std::slice::from_ref(&whole), Dump::Exclude).unwrap();
+            mapping.word(page).store(1, Ordering::Relaxed);
+            mapping.word(2 * page - 4).store(1, Ordering::Relaxed);
+            println!("\nso far so good {}", mapping.word(2 * page).load(Ordering::Relaxed));
+            mapping.word(2 * page).store(1, Ordering::Relaxed);
+            println!("the stray store went through");
+        });
+        assert_eq!(status.signal(), Some(Signal::SIGSEGV as i32), "{said}");
+        assert!(said.contains("so far so good 0") && !said.contains("went through"), "{said}");
+    }
+
+    /// One thread reads, one writes, while the file is cut: both go on, on memory that is nobody's.
+    #[test]
+    fn truncation_under_a_reader_and_a_writer_poisons_and_kills_nobody() {
+        let page = page_size();
+        let pages = 5;
+        for cut in [0, 12, page, pages * page - 1, (pages - 1) * page - 1] {
+            let file = file(pages);
+            let whole = 0..pages * page;
+            let writer = Mapping::new(&file, pages * page, std::slice::from_ref(&whole), Dump::Include).unwrap();
+            let reader = Mapping::read_only(&file, pages * page, Dump::Include).unwrap();
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for write in [false, true] {
+                    let (stop, mapping) = (&stop, if write { &writer } else { &reader });
+                    scope.spawn(move || {
+                        while !stop.load(Ordering::Relaxed) {
+                            for offset in (0..pages * page).step_by(64) {
+                                if write {
+                                    mapping.word(offset).store(0x0101_0101, Ordering::Relaxed);
+                                } else {
+                                    black_box(mapping.word(offset).load(Ordering::Relaxed));
+                                }
+                            }
+                        }
+                    });
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                file.set_len(cut as u64).unwrap();
+                // The last page is there in part when all but one byte is kept: nothing is lost then, and nothing may be said.
+                let lost = cut <= (pages - 1) * page;
+                let begun = std::time::Instant::now();
+                while (writer.poisoned(), reader.poisoned()) != (lost, lost) {
+                    assert!(begun.elapsed().as_secs() < 60, "cut to {cut}: not noticed");
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                assert_eq!((writer.poisoned(), reader.poisoned()), (lost, lost), "cut to {cut}");
+                stop.store(true, Ordering::Relaxed);
+            });
+            if cut == 0 {
+                assert_eq!(writer.pre_touch(0..page).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+                reserve(&file, (pages * page) as u64).unwrap();
+                let again = Mapping::read_only(&file, page, Dump::Include).unwrap();
+                assert!(!again.poisoned());
+                assert_eq!(again.word(0).load(Ordering::Relaxed), 0, "what was written after the loss went nowhere");
+            }
+        }
+    }
+
+    #[test]
+    fn touching_what_was_cut_is_an_error_or_poison() {
+        let (file, page) = (file(2), page_size());
+        let whole = 0..2 * page;
+        let mapping = Mapping::new(&file, 2 * page, std::slice::from_ref(&whole), Dump::Include).unwrap();
+        file.set_len(page as u64).unwrap();
+        mapping.pre_touch(0..page).unwrap();
+        assert_eq!(mapping.pre_touch(0..2 * page).unwrap_err().raw_os_error(), Some(Errno::EFAULT as i32));
+        assert!(!mapping.poisoned());
+        mapping.touch(page..2 * page, true);
+        assert!(mapping.poisoned());
+        assert_eq!(mapping.pre_touch(0..page).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_forked_child_has_no_mapping_and_unmaps_nothing() {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use nix::unistd::{ForkResult, fork};
+        let (status, said) = child::run(here!("a_forked_child_has_no_mapping_and_unmaps_nothing"), || {
+            let (file, page) = (file(1), page_size());
+            let mut mapping = Some(Mapping::read_only(&file, page, Dump::Include).unwrap());
+            let base = mapping.as_ref().unwrap().base();
+            // SAFETY: the child only maps, drops and exits.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Parent { child } => {
+                    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+                    assert!(!mapping.as_ref().unwrap().is_inherited());
+                    black_box(mapping.as_ref().unwrap().word(0).load(Ordering::Relaxed));
+                }
+                ForkResult::Child => {
+                    let inherited = mapping.as_ref().unwrap().is_inherited();
+                    let (protection, flags) = (
+                        nix::libc::PROT_READ | nix::libc::PROT_WRITE,
+                        nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS | nix::libc::MAP_FIXED_NOREPLACE,
+                    );
+                    // SAFETY: not over anything that is mapped; the address is free, or this fails.
+                    let own = unsafe { nix::libc::mmap(base.cast(), page, protection, flags, -1, 0) };
+                    let free = own == base.cast();
+                    drop(mapping.take());
+                    // SAFETY: mapped just above, if the drop didn't unmap it, which is what is being tested.
+                    let word = unsafe { AtomicU32::from_ptr(base.cast()) };
+                    word.store(7, Ordering::Relaxed);
+                    let code = i32::from(!(inherited && free && word.load(Ordering::Relaxed) == 7));
+                    // SAFETY: no preconditions.
+                    unsafe { nix::libc::_exit(code) }
+                }
+            }
+        });
+        assert_eq!(status.code(), Some(child::DONE), "{said}");
+    }
 }

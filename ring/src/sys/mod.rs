@@ -27,6 +27,16 @@ pub mod map;
 pub mod park;
 pub mod sigbus;
 
+/// This test's path, crate included: the name that [`child`] knows it by.
+#[cfg(test)]
+macro_rules! here {
+    ($name:literal) => {
+        concat!(module_path!(), "::", $name)
+    };
+}
+#[cfg(test)]
+pub(crate) use here;
+
 /// Runs a test's dangerous half in a process of its own: this test binary again, told to run that one test.
 #[cfg(test)]
 pub(crate) mod child {
@@ -81,13 +91,3 @@ pub(crate) mod child {
         wait(spawn(name))
     }
 }
-
-/// This test's path, crate included: the name that [`child`] knows it by.
-#[cfg(test)]
-macro_rules! here {
-    ($name:literal) => {
-        concat!(module_path!(), "::", $name)
-    };
-}
-#[cfg(test)]
-pub(crate) use here;

@@ -170,18 +170,18 @@ impl ParkedLock {
     }
 
     /// Ends the waiting and keeps the lock if it has been granted: `true`, and it stays held by the description. `false`:
-    /// given up, as by [`cancel`](ParkedLock::cancel).
+    /// given up, as by [`cancel`](ParkedLock::cancel). In a forked child always `false`: the lock is the parent's.
     pub fn take(mut self) -> bool {
-        let ours = self.shared.settle(CANCELLED) == Err(GRANTED);
+        let granted = self.shared.settle(CANCELLED) == Err(GRANTED);
         self.end();
-        ours
+        granted && self.stamp.is_here()
     }
 
     /// Ends the waiting without the lock; one granted meanwhile is unlocked. `false` if the thread had to be abandoned:
     /// it may then still be granted the lock, for an instant, one day, and unlocks it through the same description: don't
     /// lock that byte through it again.
     ///
-    /// Takes some tens of microseconds, or up to [`TRIES`] × [`PATIENCE`] (200 ms) if the thread can't be reached.
+    /// Takes some tens of microseconds, or about 200 ms if the thread can't be reached.
     pub fn cancel(mut self) -> bool {
         self.give_up()
     }
@@ -189,7 +189,8 @@ impl ParkedLock {
     fn give_up(&mut self) -> bool {
         let granted = self.shared.settle(CANCELLED) == Err(GRANTED);
         let left = self.end();
-        if granted {
+        // In a forked child the description is shared with the parent, whose lock it is.
+        if granted && self.stamp.is_here() {
             let _ = lock::unlock(self.shared.file.as_fd(), self.shared.byte);
         }
         left
@@ -221,10 +222,9 @@ impl ParkedLock {
 
 impl Drop for ParkedLock {
     fn drop(&mut self) {
-        if self.thread.is_some() && self.stamp.is_here() {
+        // After `take` and `cancel` there is nothing left to do.
+        if self.thread.is_some() {
             self.give_up();
-        } else {
-            self.end();
         }
     }
 }
@@ -258,7 +258,7 @@ mod tests {
     use crate::sys::{child, here};
     use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
     use std::fs::OpenOptions;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::path::Path;
     use std::time::Instant;
 
@@ -298,16 +298,17 @@ mod tests {
     fn granted_when_the_holder_is_killed() {
         let name = here!("granted_when_the_holder_is_killed");
         if child::is(name) {
-            let file = open(Path::new(&std::env::var("RINGWARD_SYS_TEST_FILE").unwrap()));
+            let mut path = String::new();
+            std::io::stdin().read_line(&mut path).unwrap();
+            let file = open(Path::new(path.trim_end()));
             assert!(try_lock(file.as_fd(), 0, Mode::Exclusive).unwrap());
             println!("\nlocked");
             std::thread::sleep(Duration::from_secs(60));
             return;
         }
         let named = tempfile::NamedTempFile::new().unwrap();
-        // SAFETY: tests of this file read this variable in children only.
-        unsafe { std::env::set_var("RINGWARD_SYS_TEST_FILE", named.path()) };
         let mut holder = child::spawn(name);
+        writeln!(holder.stdin.as_mut().unwrap(), "{}", named.path().display()).unwrap();
         let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap() == "locked"));
         let wake = wake();

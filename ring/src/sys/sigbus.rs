@@ -3,7 +3,7 @@
 //! A file that somebody truncates, or a store into a hole of a full tmpfs, raises SIGBUS in whoever touches the page. The
 //! guard's handler looks the address up in a registry; if it lies in one of ours, it marks the mapping *poisoned*,
 //! replaces the **whole** of it by private anonymous memory in one `mmap`, and returns: the instruction runs again and
-//! reads a zero or stores into nowhere. Whoever works on the mapping finds [`Registration::poisoned`] set when it asks
+//! reads a zero or stores into nowhere. Whoever works on the mapping finds `Registration::poisoned` set when it asks
 //! at the end of its operation. (After libwayland's `wl_shm`, systemd's `sigbus.c` and PulseAudio's `memtrap`.)
 //!
 //! ```text
@@ -45,7 +45,7 @@
 //!
 //! The invariants that the unsafe operations here rest on:
 //!
-//! 1. A `LIVE` entry names a mapping whose owner keeps it mapped until [`Registration::drop`] has returned.
+//! 1. A `LIVE` entry names a mapping whose owner keeps it mapped until `Registration::drop` has returned.
 //! 2. The handler replaces memory only between `in_flight += 1` and `−= 1` of an entry that it saw `LIVE` in between.
 //! 3. The handler calls nothing that isn't async-signal-safe: `mmap`, `sigaction`, `pthread_sigmask`, `raise`, atomics.
 #![allow(unsafe_code)]
@@ -149,7 +149,8 @@ static REGISTRY: Block = Block::new();
 
 /// All entries that exist now. Async-signal-safe.
 fn entries() -> impl Iterator<Item = &'static Entry> {
-    std::iter::successors(Some(&REGISTRY), |block| block.next.get().map(|next| &**next)).flat_map(|block| &block.entries)
+    std::iter::successors(Some(&REGISTRY), |block| block.next.get().map(|next| &**next))
+        .flat_map(|block| &block.entries)
 }
 
 /// Takes a free entry, making a block of new ones if there is none.
@@ -387,4 +388,348 @@ fn unblock_for(previous: &libc::sigaction, signal: c_int, context: *mut c_void) 
     }
     // SAFETY: async-signal-safe; both pointers are to a whole set or null.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &mask, ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::file::reserve;
+    use crate::sys::map::{Dump, Mapping, page_size};
+    use crate::sys::{child, here};
+    use core::hint::black_box;
+    use nix::sys::signal::Signal;
+    use std::fs::File;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn file(pages: usize) -> File {
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
+        reserve(&file, (pages * page_size()) as u64).unwrap();
+        file
+    }
+
+    fn guarded(file: &File, pages: usize) -> Mapping {
+        let whole = 0..pages * page_size();
+        Mapping::new(file, whole.end, std::slice::from_ref(&whole), Dump::Include).unwrap()
+    }
+
+    /// A mapping that isn't ours, its page lost: reading it is a foreign SIGBUS.
+    fn foreign() -> *mut u32 {
+        let file = file(1);
+        let raw = memmap2::MmapOptions::new().len(page_size()).map_raw(&file).unwrap();
+        file.set_len(0).unwrap();
+        let start = raw.as_mut_ptr().cast();
+        std::mem::forget(raw);
+        start
+    }
+
+    fn read(word: *mut u32) -> u32 {
+        // SAFETY: mapped and aligned; that the page is lost is the point.
+        unsafe { word.read_volatile() }
+    }
+
+    /// Cuts a guarded file and touches it; whether that was survived and noticed.
+    fn loses_its_own() -> bool {
+        let file = file(2);
+        let mapping = guarded(&file, 2);
+        file.set_len(0).unwrap();
+        let zero = mapping.word(page_size()).load(Ordering::Relaxed) == 0;
+        zero && mapping.poisoned()
+    }
+
+    fn died_of(status: ExitStatus) -> Option<Signal> {
+        status.signal().and_then(|signal| Signal::try_from(signal).ok())
+    }
+
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    static FOREIGN: AtomicUsize = AtomicUsize::new(0);
+    static MASKED: AtomicBool = AtomicBool::new(false);
+
+    /// A host that mends its own page when it faults, as a database might.
+    extern "C" fn mends(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the kernel's, by way of the guard.
+        let info = unsafe { &*info };
+        // SAFETY: a fault, or something sent; of the latter the number that is no address is compared with nothing mapped.
+        let address = unsafe { info.si_addr() }.addr();
+        let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: asks only.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr()) };
+        // SAFETY: filled in just above.
+        let blocked = |number| unsafe { libc::sigismember(mask.as_ptr(), number) } == 1;
+        MASKED.store(blocked(signal) && blocked(libc::SIGUSR2) && !blocked(libc::SIGUSR1), Ordering::Relaxed);
+        if address == FOREIGN.load(Ordering::Relaxed) {
+            assert!(replace(address, page_size()));
+        }
+    }
+
+    extern "C" fn counts(_: c_int) {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        if FOREIGN.load(Ordering::Relaxed) != 0 {
+            assert!(replace(FOREIGN.load(Ordering::Relaxed), page_size()));
+        }
+    }
+
+    fn host_handles(handler: usize, flags: c_int) {
+        // SAFETY: plain data, for which zeros are a value.
+        let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        // SAFETY: the pointer is to a whole signal set.
+        unsafe { libc::sigaddset(&mut action.sa_mask, libc::SIGUSR2) };
+        // SAFETY: the tests pass a handler with the signature of its flags.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()) }, 0);
+    }
+
+    #[test]
+    fn ours_is_survived_and_noticed() {
+        install().unwrap();
+        assert!(is_installed());
+        assert!(loses_its_own() && loses_its_own());
+    }
+
+    #[test]
+    fn errno_survives_the_handler() {
+        let file = file(1);
+        let mapping = guarded(&file, 1);
+        file.set_len(0).unwrap();
+        Errno::set_raw(77);
+        mapping.word(0).load(Ordering::Relaxed);
+        assert_eq!(Errno::last_raw(), 77);
+        assert!(mapping.poisoned());
+    }
+
+    #[test]
+    fn a_handler_from_before_us_gets_what_is_not_ours_as_if_we_were_not_there() {
+        let name = here!("a_handler_from_before_us_gets_what_is_not_ours_as_if_we_were_not_there");
+        let (status, said) = child::run(name, || {
+            host_handles(mends as *const () as usize, libc::SA_SIGINFO);
+            assert!(loses_its_own());
+            assert_eq!(CALLS.load(Ordering::Relaxed), 0, "ours isn't its business");
+            for round in 1..4 {
+                let word = foreign();
+                FOREIGN.store(word.addr(), Ordering::Relaxed);
+                assert_eq!(read(word), 0);
+                assert_eq!(CALLS.load(Ordering::Relaxed), round);
+                assert!(MASKED.load(Ordering::Relaxed), "its own mask, and no more");
+                assert!(loses_its_own() && is_installed());
+            }
+            nix::sys::signal::raise(Signal::SIGBUS).unwrap();
+            assert_eq!(CALLS.load(Ordering::Relaxed), 4, "a SIGBUS that was sent is its business too");
+        });
+        assert_eq!(status.code(), Some(child::DONE), "{said}");
+    }
+
+    #[test]
+    fn a_plain_handler_and_a_one_shot_handler_are_called_rightly() {
+        let name = here!("a_plain_handler_and_a_one_shot_handler_are_called_rightly");
+        let (status, said) = child::run(name, || {
+            host_handles(counts as *const () as usize, libc::SA_RESETHAND);
+            assert!(loses_its_own());
+            let word = foreign();
+            FOREIGN.store(word.addr(), Ordering::Relaxed);
+            read(word);
+            println!("\ncalled {}", CALLS.load(Ordering::Relaxed));
+            assert!(loses_its_own() && is_installed());
+            read(foreign());
+        });
+        assert_eq!(died_of(status), Some(Signal::SIGBUS), "the second time the default acts: {said}");
+        assert!(said.contains("called 1"), "{said}");
+    }
+
+    #[test]
+    fn foreign_faults_die_of_sigbus_behind_std_and_behind_the_default_and_when_ignored() {
+        let name = here!("foreign_faults_die_of_sigbus_behind_std_and_behind_the_default_and_when_ignored");
+        if child::is(name) {
+            let mut case = String::new();
+            std::io::stdin().read_line(&mut case).unwrap();
+            match case.trim_end() {
+                "std" => {}
+                "default" => host_handles(libc::SIG_DFL, 0),
+                "ignored" => host_handles(libc::SIG_IGN, 0),
+                case => panic!("{case}"),
+            }
+            assert!(loses_its_own());
+            if case.trim_end() == "ignored" {
+                nix::sys::signal::raise(Signal::SIGBUS).unwrap();
+                assert!(loses_its_own());
+            }
+            println!("\nso far so good");
+            read(foreign());
+            println!("survived");
+            std::process::exit(child::DONE);
+        }
+        for case in ["std", "default", "ignored"] {
+            let mut child = child::spawn(name);
+            use std::io::Write;
+            writeln!(child.stdin.as_mut().unwrap(), "{case}").unwrap();
+            let (status, said) = child::wait(child);
+            assert_eq!(died_of(status), Some(Signal::SIGBUS), "{case}: {said}");
+            assert!(said.contains("so far so good") && !said.contains("survived"), "{case}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_sent_sigbus_acts_as_without_us_and_does_not_take_the_guard_away() {
+        let name = here!("a_sent_sigbus_acts_as_without_us_and_does_not_take_the_guard_away");
+        let (status, said) = child::run(name, || {
+            assert!(loses_its_own());
+            // std's handler, behind us, swallows the first that has no guard page's address, and resets itself.
+            nix::sys::signal::raise(Signal::SIGBUS).unwrap();
+            assert!(is_installed() && loses_its_own());
+            println!("\nso far so good");
+            nix::sys::signal::raise(Signal::SIGBUS).unwrap();
+            println!("survived");
+        });
+        assert_eq!(died_of(status), Some(Signal::SIGBUS), "{said}");
+        assert!(said.contains("so far so good") && !said.contains("survived"), "{said}");
+    }
+
+    #[test]
+    fn a_host_that_comes_later_is_seen() {
+        let (status, said) = child::run(here!("a_host_that_comes_later_is_seen"), || {
+            assert!(!is_installed());
+            install().unwrap();
+            assert!(is_installed());
+            host_handles(counts as *const () as usize, 0);
+            assert!(!is_installed());
+            install().unwrap();
+            assert!(!is_installed(), "it isn't fought");
+        });
+        assert_eq!(status.code(), Some(child::DONE), "{said}");
+    }
+
+    #[test]
+    fn the_registry_grows_and_its_entries_are_used_again() {
+        let name = here!("the_registry_grows_and_its_entries_are_used_again");
+        let (status, said) = child::run(name, || {
+            let file = file(1);
+            for _ in 0..2 {
+                let mut all: Vec<_> = (0..2 * BLOCK + 7).map(|_| guarded(&file, 1)).collect();
+                assert_eq!(entries().count(), 3 * BLOCK);
+                file.set_len(0).unwrap();
+                for mapping in &all[BLOCK - 1..] {
+                    assert!(!mapping.poisoned());
+                    mapping.word(0).store(1, Ordering::Relaxed);
+                    assert!(mapping.poisoned());
+                }
+                assert!(!all[0].poisoned(), "only what was touched");
+                all.truncate(3);
+                reserve(&file, page_size() as u64).unwrap();
+            }
+        });
+        assert_eq!(status.code(), Some(child::DONE), "{said}");
+    }
+
+    /// Threads map, use, lose and unmap, all the time and all at once, while others map plain memory that may land where
+    /// a segment just was: it must never be replaced by a handler that comes late.
+    #[test]
+    fn a_storm_of_truncations_and_unmappings_kills_nobody_and_hits_nobody_else() {
+        let name = here!("a_storm_of_truncations_and_unmappings_kills_nobody_and_hits_nobody_else");
+        let (status, said) = child::run(name, || {
+            let pages = 8;
+            let stop = AtomicBool::new(false);
+            let poisonings = AtomicU32::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            let file = file(pages);
+                            let mapping = guarded(&file, pages);
+                            // Several threads fault at once on one mapping.
+                            std::thread::scope(|inner| {
+                                for thread in 0..3 {
+                                    let mapping = &mapping;
+                                    inner.spawn(move || {
+                                        for round in 0..64 {
+                                            let page = (round * 3 + thread) % pages;
+                                            let word = mapping.word(page * page_size());
+                                            word.store(round as u32, Ordering::Relaxed);
+                                            black_box(word.load(Ordering::Relaxed));
+                                        }
+                                    });
+                                }
+                                inner.spawn(|| file.set_len(0).unwrap());
+                            });
+                            poisonings.fetch_add(mapping.poisoned().into(), Ordering::Relaxed);
+                        }
+                    });
+                }
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            let mut plain = memmap2::MmapMut::map_anon(pages * page_size()).unwrap();
+                            plain.fill(0xa5);
+                            std::thread::yield_now();
+                            assert!(plain.iter().all(|byte| *byte == 0xa5), "somebody replaced plain memory");
+                        }
+                    });
+                }
+                std::thread::sleep(std::time::Duration::from_secs(2));
+                stop.store(true, Ordering::Relaxed);
+            });
+            println!("\n{} poisonings", poisonings.load(Ordering::Relaxed));
+            assert!(poisonings.load(Ordering::Relaxed) > 10, "inconclusive");
+        });
+        assert_eq!(status.code(), Some(child::DONE), "{said}");
+    }
+
+    /// Forces the race that the counts are for: a handler is in flight when the mapping is dropped.
+    #[test]
+    fn dropping_waits_for_a_handler_in_flight() {
+        let file = file(1);
+        let mapping = guarded(&file, 1);
+        let start = mapping.base().addr();
+        let entry = entries().find(|entry| entry.covers(start) && entry.state.load(Ordering::Relaxed) == LIVE).unwrap();
+        entry.in_flight.fetch_add(1, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let dropper = scope.spawn(move || drop(mapping));
+            while entry.state.load(Ordering::SeqCst) == LIVE {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!dropper.is_finished(), "unmapped under a handler");
+            assert!(!entry.cure(start), "a handler that comes now keeps its hands off");
+            entry.in_flight.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+
+    /// A store into a hole of a full tmpfs. Needs the right to mount one; without it, nothing is shown.
+    #[test]
+    fn a_full_tmpfs_poisons() {
+        let (status, said) = child::run(here!("a_full_tmpfs_poisons"), || {
+            use rustix::thread::UnshareFlags;
+            let dir = tempfile::tempdir().unwrap();
+            let target = std::ffi::CString::new(dir.path().to_str().unwrap()).unwrap();
+            // SAFETY: no descriptor table is unshared, so no descriptor changes its meaning.
+            if let Err(errno) = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) } {
+                println!("\nskipped: {errno}");
+                return;
+            }
+            let mount = |source: &core::ffi::CStr, target: &core::ffi::CStr, flags, data: *const c_void| {
+                // SAFETY: all strings end in a zero byte.
+                let answer = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), flags, data) };
+                Errno::result(answer).unwrap();
+            };
+            mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE, ptr::null());
+            mount(c"tmpfs", &target, 0, c"size=64k".as_ptr().cast());
+            let page = page_size();
+            let make = |name| {
+                let path = dir.path().join(name);
+                File::options().read(true).write(true).create_new(true).open(path).unwrap()
+            };
+            let holes = make("holes");
+            holes.set_len(page as u64).unwrap();
+            let mapping = guarded(&holes, 1);
+            let filler = make("filler");
+            // All that there is.
+            reserve(&filler, 64 << 10).unwrap();
+            let late = reserve(&make("late"), page as u64).unwrap_err();
+            println!("\n{late}");
+            mapping.word(0).store(1, Ordering::Relaxed);
+            assert!(mapping.poisoned());
+        });
+        assert_eq!(status.code(), Some(child::DONE), "{said}");
+        assert!(said.contains("skipped") || said.contains("no room for 4096 bytes"), "{said}");
+    }
 }

@@ -182,7 +182,8 @@ fn an_absent_durable_reader_holds_the_writer_back_and_a_dead_ephemeral_one_does_
     let again = writer.push(1, &[7; 100], Duration::from_millis(1)).unwrap_err();
     assert_eq!(again, full);
     // The durable reader comes back, reads on where it stood, and the writer goes on past the dead one.
-    let mut durable = bed.attach(ringward_ring::segment::Access::Reader).claim(0, &crate::common::card("d", Kind::DURABLE)).unwrap();
+    let mut durable =
+        bed.attach(ringward_ring::segment::Access::Reader).claim(0, &crate::common::card("d", Kind::DURABLE)).unwrap();
     let mut buf = [0; 200];
     for sequence in 0..count {
         let taken = durable.try_recv(&mut buf).unwrap();
@@ -208,7 +209,8 @@ fn a_record_taken_but_not_released_comes_again_and_says_so() {
     reader.release();
     reader.try_recv(&mut buf).unwrap();
     drop(reader.abandon());
-    let mut reader = bed.attach(ringward_ring::segment::Access::Reader).claim(0, &crate::common::card("d", Kind::DURABLE)).unwrap();
+    let mut reader =
+        bed.attach(ringward_ring::segment::Access::Reader).claim(0, &crate::common::card("d", Kind::DURABLE)).unwrap();
     let marks: Vec<_> = (0..2).map(|_| reader.try_recv(&mut buf).unwrap()).collect();
     assert!(matches!(marks[0], Taken::Record { sequence: 1, redelivered: true, .. }), "{marks:?}");
     assert!(matches!(marks[1], Taken::Record { sequence: 2, redelivered: false, .. }), "{marks:?}");

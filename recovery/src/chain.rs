@@ -1,0 +1,196 @@
+//! The chain of a channel's generations: listing, attaching, finishing what somebody else began, unlinking what is drained.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use ringward_ring::layout::WRITER_BYTE;
+use ringward_ring::segment::{Access, AttachError, Segment};
+use ringward_ring::succession::{self, Drained};
+use ringward_ring::sys::file::{self, OpenError as FileOpenError, Trust};
+use ringward_ring::sys::lock::{self, Held};
+use ringward_ring::word::{End, State, Successor};
+use tracing::{debug, info};
+
+use crate::error::OpenError;
+use crate::namespace::{ChannelDir, generation_name, open_files};
+
+/// A generation found in a channel's directory.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It has no name (any more).
+    Missing,
+    /// Attached.
+    Segment(Arc<Segment>),
+    /// It has the name, but can't be read; the file, if it could be opened at all.
+    Broken(AttachError, Option<File>),
+}
+
+/// Opens generation `number`.
+pub(crate) fn find(dir: &ChannelDir, number: u64, access: Access, trust: &Trust) -> Found {
+    let name = generation_name(number);
+    match Segment::attach(dir.fd(), &name, access, trust) {
+        Ok(segment) => Found::Segment(Arc::new(segment)),
+        Err(AttachError::Open(FileOpenError::NotFound)) => Found::Missing,
+        Err(error) => {
+            let file = file::open_checked(dir.fd(), &name, access != Access::Inspect, trust).ok();
+            Found::Broken(error, file)
+        }
+    }
+}
+
+/// Whether a living process holds the writer byte of a file that can't be attached.
+pub(crate) fn file_owned(file: &File) -> io::Result<bool> {
+    Ok(lock::probe(file.as_fd(), WRITER_BYTE)? != Held::Nobody)
+}
+
+/// What the state of a generation asks of whoever meets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is the current one, or was ended: go by its state.
+    Current(State),
+    /// It was not the one, or is not there any more: look at the directory again.
+    LookAgain,
+    /// It was retired: nobody follows.
+    Retired,
+}
+
+/// Brings generation `number` to a state that can be gone by: completes its confirmation if its linker died on the way, takes a
+/// withdrawn rival away.
+pub(crate) fn settle(
+    dir: &ChannelDir,
+    number: u64,
+    segment: &Arc<Segment>,
+    trust: &Trust,
+) -> Result<Standing, OpenError> {
+    let state = succession::state(segment);
+    if state == State::RETIRED {
+        debug!(generation = number, "unlink a withdrawn rival");
+        dir.unlink(number, segment.key()).map_err(OpenError::system("unlink a withdrawn segment"))?;
+        return Ok(Standing::LookAgain);
+    }
+    if state == State::CANDIDATE {
+        return help(dir, number, segment, trust);
+    }
+    match succession::successor(segment) {
+        Ok(Successor::Nobody) => Ok(Standing::Retired),
+        _ => Ok(Standing::Current(state)),
+    }
+}
+
+/// A candidate's linker may have died: decides its predecessor's successor word, and opens it if it is the one.
+fn help(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>, trust: &Trust) -> Result<Standing, OpenError> {
+    let before = match number.checked_sub(1).filter(|n| *n > 0) {
+        Some(before) => find(dir, before, Access::Successor, trust),
+        None => Found::Missing,
+    };
+    match before {
+        Found::Segment(before) => {
+            confirm(&before, candidate, number)?;
+            Ok(Standing::LookAgain)
+        }
+        Found::Missing | Found::Broken(..) => {
+            // Its predecessor lost its name only after the one that follows was confirmed: if this one still is a candidate, it
+            // is a withdrawn rival's. Look at the state again *after* having seen that the name is gone.
+            if succession::state(candidate) == State::CANDIDATE {
+                info!(generation = number, "unlink a candidate that was never confirmed");
+                dir.unlink(number, candidate.key()).map_err(OpenError::system("unlink a withdrawn candidate"))?;
+            }
+            Ok(Standing::LookAgain)
+        }
+    }
+}
+
+/// Decides that `candidate` (generation `number`) follows `before`, unless another was named; opens the candidate if it is
+/// the one. Says whether it is.
+pub(crate) fn confirm(before: &Arc<Segment>, candidate: &Arc<Segment>, number: u64) -> Result<bool, OpenError> {
+    let id = candidate.identity().segment;
+    let decided = succession::decide_successor(before, id)
+        .map_err(|bad| OpenError::DamagedWord { generation: number - 1, found: bad.0 })?;
+    let named = decided == Successor::Segment(id);
+    if named {
+        succession::shift_state(candidate, State::CANDIDATE, State::OPEN);
+    }
+    Ok(named)
+}
+
+/// Files of the generations before `number` that have a name, oldest first.
+pub(crate) fn elders(dir: &ChannelDir, number: u64, trust: &Trust) -> Vec<Arc<File>> {
+    let numbers = dir.generations().unwrap_or_default();
+    open_files(dir, numbers.into_iter().filter(|n| *n < number), trust)
+}
+
+/// What tidying did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tidied {
+    /// Generations that were drained, and unlinked.
+    pub unlinked: usize,
+    /// Generations that have a name now.
+    pub left: usize,
+}
+
+/// Unlinks drained generations with a decided, confirmed successor: strictly ascending, the newest never.
+pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied, OpenError> {
+    let mut tidied = Tidied::default();
+    let mut numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+    while let [oldest, rest @ ..] = &numbers[..] {
+        let oldest = *oldest;
+        if rest.is_empty() {
+            break;
+        }
+        match find(dir, oldest, Access::Successor, trust) {
+            Found::Missing => {}
+            Found::Broken(_, file) => {
+                // Nothing in it can be read any more. Its readers hold it mapped (and poisoned) and need no name; whoever
+                // comes later needs the next one. Only its own living writer, who heals itself, still counts on the name.
+                let owned = file.as_ref().is_some_and(|file| file_owned(file).unwrap_or(true));
+                let Some(file) = file.filter(|_| !owned && rest.first() == Some(&(oldest + 1))) else { break };
+                let key = file::file_key(file.as_fd()).map_err(OpenError::system("fstat"))?;
+                let unlinked = dir.unlink(oldest, key).map_err(OpenError::system("unlink a broken generation"))?;
+                tidied.unlinked += usize::from(unlinked);
+            }
+            Found::Segment(segment) => {
+                if settle(dir, oldest, &segment, trust)? == Standing::LookAgain {
+                    numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+                    continue;
+                }
+                if !unlinkable(dir, oldest, &segment, trust)? {
+                    break;
+                }
+                if wipe {
+                    if let Err(error) = segment.wipe() {
+                        debug!(generation = oldest, %error, "cannot wipe");
+                    }
+                }
+                if dir.unlink(oldest, segment.key()).map_err(OpenError::system("unlink a drained generation"))? {
+                    debug!(generation = oldest, "unlinked: drained");
+                    tidied.unlinked += 1;
+                }
+            }
+        }
+        numbers.remove(0);
+    }
+    tidied.left = numbers.len();
+    Ok(tidied)
+}
+
+/// Whether generation `number` has ended, is followed by a confirmed one, and nobody needs it any more.
+fn unlinkable(dir: &ChannelDir, number: u64, segment: &Arc<Segment>, trust: &Trust) -> Result<bool, OpenError> {
+    match succession::end(segment) {
+        Ok(End::Undecided) | Err(_) => return Ok(false),
+        Ok(End::At(_) | End::Unknown) => {}
+    }
+    match find(dir, number + 1, Access::Successor, trust) {
+        Found::Segment(next) => {
+            if !confirm(segment, &next, number + 1)? || succession::state(&next) == State::CANDIDATE {
+                return Ok(false);
+            }
+        }
+        // The next one was damaged after it had been confirmed; or it is not the next one that has a name.
+        Found::Broken(..) if matches!(succession::successor(segment), Ok(Successor::Segment(_))) => {}
+        Found::Broken(..) | Found::Missing => return Ok(false),
+    }
+    segment.set_elders(elders(dir, number, trust));
+    Ok(succession::drained(segment) == Drained::Yes)
+}

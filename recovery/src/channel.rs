@@ -1,0 +1,387 @@
+//! A channel: the chain of generations under one name, and the roles that one can take in it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringward_ring::identity::Identity;
+use ringward_ring::segment::{Access, Prepared, Segment};
+use ringward_ring::succession as words;
+use ringward_ring::sys::file::FileKey;
+use ringward_ring::sys::lock::Held;
+use ringward_ring::table::{self, From, ReaderName, SlotReading};
+use ringward_ring::word::{End, Kind, State};
+use tracing::debug;
+
+use crate::chain::{self, Found, Standing, Tidied};
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::namespace::{ChannelDir, Namespace};
+use crate::owner::{self, Whereabouts};
+use crate::reader::Reader;
+use crate::standby::{Standby, Warmth};
+use crate::succession::{self, Followed, Knowledge};
+use crate::writer::Writer;
+
+/// Tries before an operation gives up because others keep getting ahead.
+pub(crate) const TRIES: usize = 1000;
+
+/// Whether a reader keeps its place when it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Keeps its place, and holds the writer back, until it comes back or is forgotten.
+    Durable,
+    /// Gives its place up at death.
+    Ephemeral,
+}
+
+impl Durability {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Durability::Durable => Kind::DURABLE,
+            Durability::Ephemeral => Kind::EPHEMERAL,
+        }
+    }
+}
+
+/// A channel of a namespace, with the configuration that this process has for it. Cheap to clone; nothing is opened until a
+/// role is taken.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    namespace: Namespace,
+    name: Arc<str>,
+    config: Arc<Config>,
+}
+
+/// What an attempt to become the writer found.
+pub(crate) enum Claim {
+    /// We are it.
+    Ours(ChannelDir, Arc<Segment>),
+    /// A living process is.
+    Theirs(ChannelDir, u64, Arc<Segment>),
+    /// Orderly closed, and we were not to open it again.
+    Closed(u64),
+}
+
+/// How an attempt to become the writer treats what it finds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ambition {
+    /// Make the channel if it is not there.
+    pub(crate) birth: bool,
+    /// Go on after an orderly close.
+    pub(crate) reopen: bool,
+    /// End this generation though its writer holds its lock.
+    pub(crate) supersede: Option<u64>,
+    /// The writer of this segment is dead: its lock was granted to us once. One writer, one segment: that stays true.
+    pub(crate) dead: Option<FileKey>,
+}
+
+impl Channel {
+    /// The channel `name` of a namespace, with `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Config`] for a name that can't be or settings that contradict each other.
+    pub fn new(namespace: &Namespace, name: &str, config: Config) -> Result<Channel, OpenError> {
+        config.check(name)?;
+        Ok(Channel { namespace: namespace.clone(), name: name.into(), config: Arc::new(config) })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Becomes the channel's writer now: gives birth to the channel, or follows a writer that is dead or has closed.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Owned`] says which living process owns it; others as named.
+    pub fn writer(&self) -> Result<Writer, OpenError> {
+        self.clear_births();
+        match self.claim(Ambition { birth: true, reopen: true, supersede: None, dead: None }, &mut None)? {
+            Claim::Ours(dir, segment) => Ok(Writer::new(self.clone(), dir, segment)),
+            Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
+            Claim::Closed(generation) => Err(OpenError::Closed { generation }),
+        }
+    }
+
+    /// Parks as a standby: becomes the writer when the present one dies (or, by policy, is stuck).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; a hot standby without room for its segment is a cold one, not an error.
+    pub fn standby(&self, warmth: Warmth) -> Result<Standby, OpenError> {
+        self.clear_births();
+        Standby::new(self.clone(), warmth)
+    }
+
+    /// Becomes a reader. A durable one takes up where the one of that name left off; a new one begins at `from`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Missing`] if there is no such channel, [`OpenError::NameHeld`] if the durable name is in use.
+    pub fn reader(&self, name: &str, durability: Durability, from: From) -> Result<Reader, OpenError> {
+        let name = ReaderName::new(name)
+            .map_err(|bad| OpenError::ReaderName { found: bad.found.clone(), why: bad.to_string() })?;
+        Reader::open(self.clone(), name, durability, from)
+    }
+
+    /// Waits until the channel exists, at most `timeout`; says whether it does.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn wait_for(&self, timeout: Duration) -> Result<bool, OpenError> {
+        let deadline = Instant::now() + timeout;
+        let watch = crate::watch::Watch::new(self.namespace.dir()).map_err(OpenError::system("watch the namespace"))?;
+        loop {
+            match self.open_dir() {
+                Ok(_) => return Ok(true),
+                Err(OpenError::Missing { .. }) => {}
+                Err(other) => return Err(other),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            watch
+                .wait(None, left.min(Duration::from_millis(500)))
+                .map_err(OpenError::system("wait for the channel"))?;
+        }
+    }
+
+    /// Ends the generation of a writer that is stuck, and becomes the writer. The stuck one learns of it at its next push.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; `Fence` if this process may not issue the barrier that it takes.
+    pub fn supersede(&self) -> Result<Writer, OpenError> {
+        let dir = self.open_dir()?;
+        let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
+        let ambition = Ambition { birth: true, reopen: true, supersede: newest, dead: None };
+        match self.claim(ambition, &mut None)? {
+            Claim::Ours(dir, segment) => Ok(Writer::new(self.clone(), dir, segment)),
+            Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
+            Claim::Closed(generation) => Err(OpenError::Closed { generation }),
+        }
+    }
+
+    /// Unlinks generations that nobody needs any more.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn tidy(&self) -> Result<Tidied, OpenError> {
+        chain::tidy(&self.open_dir()?, self.namespace.trust(), self.config.wipe)
+    }
+
+    /// Forgets a durable reader whose process is gone: it holds nobody back any more. Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NameHeld`] if it lives.
+    pub fn forget_reader(&self, name: &str) -> Result<bool, OpenError> {
+        let name = ReaderName::new(name)
+            .map_err(|bad| OpenError::ReaderName { found: bad.found.clone(), why: bad.to_string() })?;
+        crate::reader::forget(self, name)
+    }
+
+    /// Looks at the channel without touching anything.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn inspect(&self) -> Result<Vec<Generation>, OpenError> {
+        let dir = self.open_dir()?;
+        let numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+        Ok(numbers.into_iter().map(|number| Generation::look(&dir, number, self.namespace.trust())).collect())
+    }
+
+    pub(crate) fn open_dir(&self) -> Result<ChannelDir, OpenError> {
+        let dir = self
+            .namespace
+            .channel_dir(&self.name)
+            .map_err(|source| OpenError::Squatted { channel: self.name.to_string(), source })?;
+        dir.ok_or_else(|| OpenError::Missing {
+            channel: self.name.to_string(),
+            namespace: self.namespace.path().display().to_string(),
+        })
+    }
+
+    fn clear_births(&self) {
+        if let Err(error) = succession::tidy_births(&self.namespace) {
+            debug!(%error, "looking for births that died");
+        }
+    }
+
+    /// Tries to become the writer: births, follows, or says who is in the way. `prepared` is used if it is there.
+    pub(crate) fn claim(
+        &self,
+        ambition: Ambition,
+        prepared: &mut Option<(Prepared, FileKey)>,
+    ) -> Result<Claim, OpenError> {
+        let trust = *self.namespace.trust();
+        for _ in 0..TRIES {
+            let dir = match self.open_dir() {
+                Ok(dir) => dir,
+                Err(OpenError::Missing { .. }) if ambition.birth => match succession::birth(self, None)? {
+                    Some((dir, segment)) => return Ok(Claim::Ours(dir, segment)),
+                    None => continue,
+                },
+                Err(error) => return Err(error),
+            };
+            let numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+            let Some(&number) = numbers.last() else {
+                succession::remove_empty(self, &dir)?;
+                continue;
+            };
+            let segment = match chain::find(&dir, number, Access::Successor, &trust) {
+                Found::Missing => continue,
+                Found::Segment(segment) => segment,
+                Found::Broken(error, file) => {
+                    let owned = match &file {
+                        Some(file) => chain::file_owned(file).map_err(OpenError::system("look at the writer byte"))?,
+                        None => true,
+                    };
+                    if owned {
+                        return Err(OpenError::Damaged { generation: number, source: error });
+                    }
+                    match succession::follow_broken(self, &dir, number)? {
+                        Followed::ByUs(segment) => return Ok(Claim::Ours(dir, segment)),
+                        Followed::LookAgain(_) => continue,
+                    }
+                }
+            };
+            // Evidence for the watchdog that somebody is about to live here; not a gate.
+            let _ = segment.lock_presence();
+            let state = match chain::settle(&dir, number, &segment, &trust)? {
+                Standing::LookAgain => continue,
+                Standing::Retired => {
+                    succession::finish_retirement(self, &dir, number, &segment)?;
+                    continue;
+                }
+                Standing::Current(state) => state,
+            };
+            let held = segment.writer_held().map_err(OpenError::system("look at the writer byte"))?;
+            // A read lock is not a writer.
+            let dead = held != Held::Exclusive || ambition.dead == Some(segment.key());
+            if state == State::CLOSED && !ambition.reopen {
+                decide_closed(&segment, number)?;
+                return Ok(Claim::Closed(number));
+            }
+            if state == State::OPEN && !dead && ambition.supersede != Some(number) {
+                return Ok(Claim::Theirs(dir, number, segment));
+            }
+            debug!(generation = number, %state, dead, "about to follow");
+            let ready = prepared.take().filter(|(_, key)| *key == dir.key()).map(|(prepared, _)| prepared);
+            let knowledge = Knowledge { proved_dead: dead, ..Knowledge::default() };
+            match succession::follow(self, &dir, number, &segment, &knowledge, ready)? {
+                Followed::ByUs(segment) => return Ok(Claim::Ours(dir, segment)),
+                Followed::LookAgain(back) => {
+                    *prepared = back.map(|back| (back, dir.key()));
+                    continue;
+                }
+            }
+        }
+        Err(OpenError::Busy { tries: TRIES })
+    }
+}
+
+/// A closed generation whose writer died before it decided the end: decides it.
+fn decide_closed(segment: &Arc<Segment>, number: u64) -> Result<(), OpenError> {
+    let published = words::published_end(segment).map(|mark| mark.position);
+    words::decide_end(segment, published).map_err(|bad| OpenError::DamagedWord { generation: number, found: bad.0 })?;
+    words::ring_all(segment);
+    Ok(())
+}
+
+pub(crate) fn owned(generation: u64, segment: &Segment) -> OpenError {
+    let owner = segment.identity().owner;
+    OpenError::Owned { owner, generation, stalled: owner::whereabouts(&owner) == Whereabouts::Gone }
+}
+
+/// A generation as an onlooker sees it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// What it is, or why it can't be read.
+    pub seen: Result<Seen, String>,
+}
+
+/// What an onlooker sees of a readable generation, at one moment; everything in it may be changing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Seen {
+    /// The identity block.
+    pub identity: Identity,
+    /// State of the generation.
+    pub state: State,
+    /// Where it ends; an error holds the damaged word.
+    pub end: Result<End, u64>,
+    /// The successor word, raw.
+    pub successor: Result<ringward_ring::word::Successor, u64>,
+    /// Whether the writer byte is held.
+    pub writer_held: bool,
+    /// Whether the recorded owner can be seen.
+    pub owner: Whereabouts,
+    /// Where the writer stands.
+    pub published: ringward_ring::cursor::Reading,
+    /// Heartbeats so far.
+    pub beat: u64,
+    /// Wall clock of the last one, nanoseconds since 1970.
+    pub beat_time: u64,
+    /// Occupied slots: number, what it says, and whether its byte is held.
+    pub readers: Vec<(usize, SlotReading, bool)>,
+}
+
+impl Generation {
+    fn look(dir: &ChannelDir, number: u64, trust: &ringward_ring::sys::file::Trust) -> Generation {
+        use ringward_ring::memory::Memory;
+        use std::sync::atomic::Ordering;
+        let seen = match chain::find(dir, number, Access::Inspect, trust) {
+            Found::Missing => Err("it was unlinked just now".to_owned()),
+            Found::Broken(error, _) => Err(error.to_string()),
+            Found::Segment(segment) => {
+                let identity = *segment.identity();
+                let readers = segment
+                    .slots()
+                    .iter()
+                    .enumerate()
+                    .map(|(slot, shared)| (slot, table::read_slot(shared, identity.segment)))
+                    .filter(|(_, reading)| reading.state != ringward_ring::word::SlotState::FREE)
+                    .map(|(slot, reading)| {
+                        let held = segment.reader_held(slot).map_or(true, |held| held != Held::Nobody);
+                        (slot, reading, held)
+                    })
+                    .collect();
+                let page = segment.page();
+                let seen = Seen {
+                    state: words::state(&segment),
+                    end: words::end(&segment).map_err(|bad| bad.0),
+                    successor: words::successor(&segment).map_err(|bad| bad.0),
+                    writer_held: segment.writer_held().map_or(true, |held| held == Held::Exclusive),
+                    owner: owner::whereabouts(&identity.owner),
+                    published: ringward_ring::cursor::read(&page.cursor.cursor, identity.segment),
+                    beat: page.heartbeat.beat.load(Ordering::Relaxed),
+                    beat_time: page.heartbeat.time.load(Ordering::Relaxed),
+                    readers,
+                    identity,
+                };
+                if segment.poisoned() { Err("it was truncated while it was looked at".to_owned()) } else { Ok(seen) }
+            }
+        };
+        Generation { number, seen }
+    }
+}

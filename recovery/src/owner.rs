@@ -1,0 +1,87 @@
+//! Who this process is, as it writes itself into the segments and slots that it owns.
+//!
+//! For people, and as evidence that a lock has leaked: whether a role's owner lives is said by its lock, never by these.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use ringward_ring::identity::Owner;
+
+/// This process. What /proc does not tell (none mounted, hidden) is zero.
+pub fn this_process() -> Owner {
+    Owner {
+        pid: std::process::id(),
+        pid_namespace: pid_namespace(),
+        start: start_time(std::process::id()).unwrap_or(0),
+        boot: boot_id(),
+    }
+}
+
+fn pid_namespace() -> u32 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
+}
+
+fn boot_id() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut id = [0; 16];
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        let hex = std::str::from_utf8(pair).unwrap_or("0");
+        *byte = u8::from_str_radix(hex, 16).unwrap_or(0);
+    }
+    id
+}
+
+/// Start time of a process in clock ticks since boot; `None` if there is none of that number, or it can't be seen.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 22, counted behind the command name, which may itself hold spaces and parentheses.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Whether a process that is written down as an owner can be shown to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// A process of that number and start time is there (perhaps as a zombie).
+    Here,
+    /// None is: it ended, or its number belongs to another one now.
+    Gone,
+    /// It lives in another pid namespace, or was written before a reboot, or /proc is not there: nobody can know from here.
+    Unknowable,
+}
+
+/// Looks for a written-down owner.
+pub fn whereabouts(owner: &Owner) -> Whereabouts {
+    let me = this_process();
+    if owner.pid == 0 || owner.start == 0 || me.start == 0 || owner.pid_namespace != me.pid_namespace {
+        return Whereabouts::Unknowable;
+    }
+    if owner.boot != me.boot {
+        return Whereabouts::Gone;
+    }
+    match start_time(owner.pid) {
+        Some(start) if start == owner.start => Whereabouts::Here,
+        _ => Whereabouts::Gone,
+    }
+}
+
+/// Wall clock in nanoseconds since 1970; for people.
+pub(crate) fn wall_clock() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_here_and_another_start_time_is_not() {
+        let me = this_process();
+        assert_eq!(whereabouts(&me), Whereabouts::Here);
+        assert_eq!(whereabouts(&Owner { start: me.start + 1, ..me }), Whereabouts::Gone);
+        assert_eq!(whereabouts(&Owner { pid_namespace: 1, ..me }), Whereabouts::Unknowable);
+        assert_eq!(whereabouts(&Owner { boot: [9; 16], ..me }), Whereabouts::Gone);
+    }
+}

@@ -1,0 +1,653 @@
+//! A reader of a channel: drains a generation, takes its place in the next one, and only then leaves the last.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringward_ring::memory::Memory;
+use ringward_ring::reader::{GapReason, Reader as RingReader, RecvError, Taken};
+use ringward_ring::segment::{Access, JoinError, Joining, Segment};
+use ringward_ring::succession;
+use ringward_ring::sys::file;
+use ringward_ring::sys::lock::Held;
+use ringward_ring::table::{self, From, ReaderCard, ReaderName};
+use ringward_ring::word::{Kind, SlotState, State, Successor};
+use tracing::{debug, info};
+
+use crate::chain::{self, Found, Standing};
+use crate::channel::{Channel, Durability, TRIES};
+use crate::error::{OpenError, ReceiveError};
+use crate::event::Event;
+use crate::namespace::{ChannelDir, generation_name};
+use crate::observer::Observer;
+use crate::owner;
+
+/// How often a reader that waits looks around: for a writer that died, a generation that it was not woken for.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// Empty polls between two looks at the clock.
+const POLLS: u32 = 256;
+
+/// Records that may have been lost with a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// None: everything that was published had been received.
+    Nothing,
+    /// From this sequence number on, an unknown number.
+    Unknown {
+        /// First sequence number that was not received.
+        from: u64,
+    },
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Nothing => f.write_str("nothing was lost with it"),
+            Lost::Unknown { from } => write!(f, "an unknown number of records from sequence {from} on is lost with it"),
+        }
+    }
+}
+
+/// A reader of a channel. Dropping it gives an ephemeral place up and keeps a durable one.
+#[derive(Debug)]
+pub struct Reader {
+    channel: Channel,
+    dir: ChannelDir,
+    card: ReaderCard,
+    /// Only empty while it moves from one generation to the next.
+    ring: Option<RingReader<Arc<Segment>>>,
+    queue: VecDeque<Event>,
+    observer: Observer,
+    looked: Instant,
+    polls: u32,
+    told_gone: bool,
+    told_closed: bool,
+    spin: Option<u32>,
+}
+
+enum Step {
+    Moved,
+    NotYet,
+}
+
+impl Reader {
+    pub(crate) fn open(
+        channel: Channel,
+        name: ReaderName,
+        durability: Durability,
+        from: From,
+    ) -> Result<Reader, OpenError> {
+        let me = owner::this_process();
+        let card =
+            ReaderCard { kind: durability.kind(), name, pid: me.pid, pid_namespace: me.pid_namespace, start: me.start };
+        for _ in 0..TRIES {
+            let dir = channel.open_dir()?;
+            let opened = match durability {
+                Durability::Durable => match claim_from_below(&channel, &dir, &card)? {
+                    Below::Claimed(ring, lost) => Some((ring, lost)),
+                    Below::LookAgain => continue,
+                    Below::NotThere => join_newest(&channel, &dir, &card, from)?.map(|ring| (ring, None)),
+                },
+                Durability::Ephemeral => join_newest(&channel, &dir, &card, from)?.map(|ring| (ring, None)),
+            };
+            let Some((ring, lost)) = opened else { continue };
+            let observer = Observer::new(ring.memory());
+            return Ok(Reader {
+                channel,
+                dir,
+                card,
+                ring: Some(ring),
+                queue: lost.into_iter().collect(),
+                observer,
+                looked: Instant::now(),
+                polls: 0,
+                told_gone: false,
+                told_closed: false,
+                spin: None,
+            });
+        }
+        Err(OpenError::Busy { tries: TRIES })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.card.name.as_str()
+    }
+
+    /// Whether it keeps its place when it dies.
+    pub fn durability(&self) -> Durability {
+        if self.card.kind == Kind::DURABLE { Durability::Durable } else { Durability::Ephemeral }
+    }
+
+    /// Number of the generation that is read now.
+    pub fn generation(&self) -> u64 {
+        self.ring.as_ref().map_or(0, |ring| ring.memory().identity().generation)
+    }
+
+    /// Sequence number of the next record.
+    pub fn next_sequence(&self) -> u64 {
+        self.ring.as_ref().map_or(0, |ring| ring.next().sequence)
+    }
+
+    /// Largest payload of the present generation, in bytes: a buffer of this size is never too small for it.
+    pub fn record_limit(&self) -> usize {
+        self.ring.as_ref().map_or(0, |ring| ring.memory().identity().record_limit as usize)
+    }
+
+    /// Turns of the spin loop before a receive that waits goes to sleep.
+    pub fn set_spin(&mut self, turns: u32) {
+        self.spin = Some(turns);
+        if let Some(ring) = &mut self.ring {
+            ring.set_spin(turns);
+        }
+    }
+
+    /// What comes next, waiting for it at most `timeout`; `None` when the time is up. Never waits longer, whatever died.
+    ///
+    /// A record is copied into `buf` and verified there. Calling again releases it: until then it counts as in hand, and is handed out again if
+    /// this process dies (to a durable reader of the same name, marked redelivered).
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`]; after `BufferTooSmall` the record is still there.
+    #[inline]
+    pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
+        if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) {
+            ring.release();
+            if let Ok(Taken::Record { sequence, record_type, len, redelivered }) = ring.try_recv(buf) {
+                return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
+            }
+        }
+        self.recv_slow(buf, timeout)
+    }
+
+    /// What comes next, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    #[inline]
+    pub fn try_recv(&mut self, buf: &mut [u8]) -> Result<Option<Event>, ReceiveError> {
+        self.recv(buf, Duration::ZERO)
+    }
+
+    fn recv_slow(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
+        let deadline = if timeout.is_zero() { None } else { Instant::now().checked_add(timeout) };
+        let left = |now: Instant| deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(ring) = self.ring.as_mut() else {
+                return Err(ReceiveError::Gone { lost: Lost::Unknown { from: 0 } });
+            };
+            let wait = if timeout.is_zero() { Duration::ZERO } else { left(Instant::now()).min(LOOK_AROUND) };
+            match ring.recv(buf, wait) {
+                Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
+                    return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
+                }
+                Ok(Taken::Gap { from, count, reason }) => {
+                    return Ok(Some(Event::Gap { from, count: Some(count), reason }));
+                }
+                Ok(Taken::Empty) => {
+                    if timeout.is_zero() {
+                        self.polls += 1;
+                        if self.polls < POLLS {
+                            return Ok(None);
+                        }
+                        self.polls = 0;
+                    }
+                    let now = Instant::now();
+                    if now.duration_since(self.looked) >= LOOK_AROUND {
+                        self.looked = now;
+                        self.look_around()?;
+                    }
+                }
+                Ok(Taken::End { state, .. }) => self.at_end(state, left(Instant::now()))?,
+                Err(RecvError::Truncated { .. } | RecvError::UnknownEnd { .. }) => {
+                    if let Step::NotYet = self.advance()? {
+                        self.tell_if_gone()?;
+                        self.check_removed()?;
+                        if self.queue.is_empty() {
+                            std::thread::sleep(left(Instant::now()).min(Duration::from_millis(2)));
+                        }
+                    }
+                }
+                Err(RecvError::BufferTooSmall { needed, given }) => {
+                    return Err(ReceiveError::BufferTooSmall { needed, given });
+                }
+                Err(RecvError::Expelled { next }) => return Err(ReceiveError::Expelled { next }),
+                Err(_) => return Err(ReceiveError::Gone { lost: Lost::Unknown { from: self.next_sequence() } }),
+            }
+            if self.queue.is_empty() && left(Instant::now()).is_zero() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Hands every record that is there now to `each`, at most `most`, and releases them together. Returns how many.
+    ///
+    /// Events other than records stay for the next [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn drain(
+        &mut self,
+        buf: &mut [u8],
+        most: u64,
+        each: impl FnMut(u64, u32, &[u8], bool),
+    ) -> Result<u64, ReceiveError> {
+        let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) else { return Ok(0) };
+        match ring.drain(buf, most, each) {
+            Ok((count, Taken::Gap { from, count: lost, reason })) => {
+                self.queue.push_back(Event::Gap { from, count: Some(lost), reason });
+                Ok(count)
+            }
+            Ok((count, _)) => Ok(count),
+            Err(RecvError::BufferTooSmall { needed, given }) => Err(ReceiveError::BufferTooSmall { needed, given }),
+            Err(_) => Ok(0), // told by the next recv
+        }
+    }
+
+    /// Releases what was handed out: its space is the writer's again, and it is not handed out again.
+    #[inline]
+    pub fn release(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.release();
+        }
+    }
+
+    /// Gives the place up for good, a durable one too.
+    pub fn forget(mut self) {
+        if let Some(mut ring) = self.ring.take() {
+            ring.release();
+            drop(ring.forget());
+        }
+    }
+
+    /// Everything of this generation was handed out.
+    fn at_end(&mut self, state: State, left: Duration) -> Result<(), ReceiveError> {
+        if let Step::Moved = self.advance()? {
+            return Ok(());
+        }
+        let generation = self.generation();
+        let decided = self.ring.as_ref().map(|ring| succession::successor(ring.memory()));
+        if matches!(decided, Some(Ok(Successor::Nobody))) {
+            return Err(ReceiveError::Gone { lost: Lost::Nothing });
+        }
+        if state == State::CLOSED && !self.told_closed {
+            self.told_closed = true;
+            self.release();
+            self.queue.push_back(Event::Closed { generation });
+            return Ok(());
+        }
+        if state != State::CLOSED {
+            self.tell_if_gone()?;
+        }
+        self.check_removed()?;
+        if let Some(ring) = self.ring.as_ref().filter(|_| self.queue.is_empty() && !left.is_zero()) {
+            let name = generation_name(generation + 1);
+            let old_state = succession::state(ring.memory());
+            ring.park(left.min(LOOK_AROUND), || {
+                succession::state(ring.memory()) != old_state
+                    || file::path_key(self.dir.fd(), &name).is_ok_and(|key| key.is_some())
+            });
+        }
+        Ok(())
+    }
+
+    /// What nobody wakes a reader for.
+    fn look_around(&mut self) -> Result<(), ReceiveError> {
+        let Some(ring) = &self.ring else { return Ok(()) };
+        let segment = Arc::clone(ring.memory());
+        let generation = segment.identity().generation;
+        if self.observer.stalled(&segment, self.channel.config().stall_timeout) {
+            self.queue.push_back(Event::Stalled { generation });
+        }
+        self.tell_if_gone()?;
+        let next = file::path_key(self.dir.fd(), &generation_name(generation + 1));
+        if next.is_ok_and(|key| key.is_some()) {
+            // Followed without our being told: only then is there a next generation that names ours.
+            self.advance_past_living()?;
+        } else {
+            self.check_removed()?;
+        }
+        Ok(())
+    }
+
+    fn tell_if_gone(&mut self) -> Result<(), ReceiveError> {
+        let Some(ring) = self.ring.as_ref().filter(|_| !self.told_gone) else { return Ok(()) };
+        let segment = ring.memory();
+        let held = segment.writer_held().map_or(true, |held| held == Held::Exclusive);
+        let generation = segment.identity().generation;
+        let followed =
+            file::path_key(self.dir.fd(), &generation_name(generation + 1)).map_or(true, |key| key.is_some());
+        if !held && !followed && succession::state(segment) != State::CLOSED {
+            self.told_gone = true;
+            self.queue.push_back(Event::WriterGone { generation });
+        }
+        Ok(())
+    }
+
+    /// The directory was removed from outside: perhaps its writer made a new one with the same channel in it.
+    fn check_removed(&mut self) -> Result<(), ReceiveError> {
+        if self.dir.named().unwrap_or(true) {
+            return Ok(());
+        }
+        let Some(ring) = &self.ring else { return Ok(()) };
+        let channel_id = ring.memory().identity().channel;
+        let held = ring.memory().writer_held().map_or(true, |held| held == Held::Exclusive);
+        if let Ok(dir) = self.channel.open_dir() {
+            let trust = *self.channel.namespace().trust();
+            let same = dir.generations().unwrap_or_default().into_iter().any(|number| {
+                matches!(chain::find(&dir, number, Access::Inspect, &trust),
+                    Found::Segment(segment) if segment.identity().channel == channel_id)
+            });
+            if same {
+                info!("the channel's directory was removed and made anew: following");
+                self.dir = dir;
+                self.advance_past_living()?;
+                return Ok(());
+            }
+        }
+        if held {
+            return Ok(()); // its writer lives and may heal
+        }
+        let next = self.next_sequence();
+        let published = self.ring.as_ref().and_then(|ring| succession::published_end(ring.memory()));
+        let lost = match published {
+            Some(mark) if mark.sequence == next => Lost::Nothing,
+            _ => Lost::Unknown { from: next },
+        };
+        Err(ReceiveError::Gone { lost })
+    }
+
+    /// The next generation exists though ours looks open: only right if its writer healed itself away from it.
+    fn advance_past_living(&mut self) -> Result<(), ReceiveError> {
+        let Some(ring) = &self.ring else { return Ok(()) };
+        let segment = Arc::clone(ring.memory());
+        let undrained = succession::state(&segment) != State::OPEN && !segment.poisoned();
+        if undrained {
+            return Ok(()); // fenced the usual way: drain it first
+        }
+        self.advance()?;
+        Ok(())
+    }
+
+    /// Takes the place in the next generation, if there is one that follows ours, and leaves ours.
+    fn advance(&mut self) -> Result<Step, ReceiveError> {
+        let trust = *self.channel.namespace().trust();
+        let Some(ring) = self.ring.as_ref() else { return Ok(Step::NotYet) };
+        let old = Arc::clone(ring.memory());
+        let from = old.identity().generation;
+        let (slot, next) = (ring.slot(), ring.next().sequence);
+        let system = |doing| move |source| Box::new(OpenError::System { doing, source });
+        for number in self.dir.generations().map_err(system("list the channel"))?.into_iter().filter(|n| *n > from) {
+            let segment = match chain::find(&self.dir, number, Access::Reader, &trust) {
+                Found::Segment(segment) => segment,
+                Found::Missing => return Ok(Step::NotYet),
+                // Cut as well: what it held is lost too, and whatever follows it tells how much that was.
+                Found::Broken(..) => continue,
+            };
+            let identity = *segment.identity();
+            if identity.channel != old.identity().channel && identity.predecessor.is_some() {
+                continue;
+            }
+            if succession::state(&segment) == State::CANDIDATE {
+                self.help(number, &trust)?;
+                return Ok(Step::NotYet);
+            }
+            if number == from + 1 && !self.follows(&old, &segment) {
+                return Ok(Step::NotYet);
+            }
+            let Some(mut entered) = self.enter(&segment, slot, number)? else { continue };
+            if let Some(turns) = self.spin {
+                entered.set_spin(turns);
+            }
+            let begins = entered.next().sequence;
+            if begins > next {
+                let known = number == from + 1 && identity.predecessor.is_some_and(|p| p.end.is_some());
+                let count = (known || begins - next < crate::succession::UNKNOWN_JUMP).then_some(begins - next);
+                let reason = if number > from + 1 { GapReason::Dropped } else { GapReason::Truncated };
+                self.queue.push_back(Event::Gap { from: next, count, reason });
+            }
+            self.queue.push_back(Event::Restarted { old: from, new: number });
+            debug!(from, to = number, slot = entered.slot(), "moved");
+            let left = self.ring.replace(entered);
+            self.observer = Observer::new(&segment);
+            self.told_gone = false;
+            self.told_closed = false;
+            // Only now that the place in the next generation is taken: done with this one.
+            if let Some(mut ring) = left {
+                ring.release();
+                drop(ring.done());
+            }
+            if let Err(error) = chain::tidy(&self.dir, &trust, self.channel.config().wipe) {
+                debug!(%error, "tidying after a move");
+            }
+            return Ok(Step::Moved);
+        }
+        Ok(Step::NotYet)
+    }
+
+    /// Whether `next` is the one that follows `old`.
+    fn follows(&self, old: &Arc<Segment>, next: &Arc<Segment>) -> bool {
+        let id = next.identity().segment;
+        if !old.poisoned() {
+            match succession::successor(old) {
+                Ok(Successor::Segment(named)) => return named == id,
+                Ok(Successor::Nobody) => return false,
+                Ok(Successor::Undecided) | Err(_) => {}
+            }
+        }
+        // Our memory of the old one can't tell: it was cut, or nobody could decide in it. The new one's word must do.
+        next.identity().predecessor.is_none_or(|p| p.segment == old.identity().segment)
+    }
+
+    /// A candidate whose linker may have died.
+    fn help(&self, number: u64, trust: &ringward_ring::sys::file::Trust) -> Result<(), ReceiveError> {
+        if let Found::Segment(candidate) = chain::find(&self.dir, number, Access::Successor, trust) {
+            let standing = chain::settle(&self.dir, number, &candidate, trust).map_err(Box::new)?;
+            debug!(number, ?standing, "helped a candidate");
+        }
+        Ok(())
+    }
+
+    /// Takes the place that was kept in `segment`, or a new one. `None`: it is over already, and nothing was kept.
+    fn enter(
+        &self,
+        segment: &Arc<Segment>,
+        slot: usize,
+        number: u64,
+    ) -> Result<Option<RingReader<Arc<Segment>>>, ReceiveError> {
+        let kept = find_slot(segment, &self.card, Some(slot));
+        let joined = match kept {
+            Some(slot) => segment.claim(slot, &self.card).map(Joining::Reader),
+            None => segment.join(&self.card, From::Oldest),
+        };
+        match joined {
+            Ok(Joining::Reader(reader)) => Ok(Some(reader)),
+            Ok(Joining::NotOpen(state)) => {
+                debug!(number, %state, "no place was kept and it is not open");
+                Ok(None)
+            }
+            Err(error) => Err(Box::new(OpenError::Join(error)).into()),
+        }
+    }
+}
+
+/// The slot in `segment` that is kept for `card`: `hint` if it is, else any of that durable name.
+fn find_slot(segment: &Arc<Segment>, card: &ReaderCard, hint: Option<usize>) -> Option<usize> {
+    let fits = |slot: &ringward_ring::layout::Slot| {
+        let reading = table::read_slot(slot, segment.identity().segment);
+        let kept = matches!(reading.state, SlotState::CARRIED | SlotState::ACTIVE | SlotState::DONE)
+            || reading.state.known().is_none();
+        kept && reading.card.is_some_and(|found| found.name == card.name && found.kind == card.kind)
+    };
+    let slots = segment.slots();
+    // An ephemeral place is known by its number and holder; another reader may have the same name.
+    if let Some(at) = hint.filter(|at| slots.get(*at).is_some_and(fits)) {
+        let mine = |slot: usize| {
+            let reading = table::read_slot(&slots[slot], segment.identity().segment);
+            card.kind == Kind::DURABLE
+                || (reading.state == SlotState::CARRIED && reading.card.is_some_and(|c| c.pid == card.pid))
+        };
+        if mine(at) {
+            return Some(at);
+        }
+    }
+    if card.kind != Kind::DURABLE {
+        return None;
+    }
+    slots.iter().position(fits)
+}
+
+enum Below {
+    Claimed(RingReader<Arc<Segment>>, Option<Event>),
+    NotThere,
+    LookAgain,
+}
+
+/// Claims a durable name from below: in the oldest named generation whose table has it, then hand over hand upwards, the
+/// next byte before the last is dropped.
+fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> Result<Below, OpenError> {
+    let trust = *channel.namespace().trust();
+    let held = || OpenError::NameHeld { name: card.name.to_string() };
+    let mut below: Option<Arc<Segment>> = None;
+    for number in dir.generations().map_err(OpenError::system("list the channel"))? {
+        let segment = match chain::find(dir, number, Access::Reader, &trust) {
+            Found::Segment(segment) => segment,
+            Found::Missing if below.is_none() => return Ok(Below::LookAgain),
+            Found::Missing | Found::Broken(..) => continue,
+        };
+        if succession::state(&segment) == State::CANDIDATE {
+            if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust) {
+                if chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain {
+                    return Ok(Below::LookAgain);
+                }
+            }
+        }
+        let Some(slot) = find_slot(&segment, card, None) else { continue };
+        let state = SlotState(segment.slots()[slot].state.load(std::sync::atomic::Ordering::Acquire));
+        if state == SlotState::DONE {
+            // It has left this one: hold its byte while going up, so that nobody gets ahead.
+            if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
+                return Err(held());
+            }
+            below = Some(segment);
+            continue;
+        }
+        let before = table::read_slot(&segment.slots()[slot], segment.identity().segment);
+        let reader = match segment.claim(slot, card) {
+            Ok(reader) => reader,
+            Err(JoinError::Held { .. }) => return Err(held()),
+            Err(other) => return Err(other.into()),
+        };
+        if segment.links().map_err(OpenError::system("fstat"))? == 0 {
+            return Ok(Below::LookAgain); // drained and unlinked just before we had its byte
+        }
+        drop(below);
+        let first = segment.identity().first_sequence;
+        let lost = (before.state == SlotState::CARRIED && before.taken < first).then(|| Event::Gap {
+            from: before.taken,
+            count: (first - before.taken < crate::succession::UNKNOWN_JUMP).then_some(first - before.taken),
+            reason: GapReason::Dropped,
+        });
+        return Ok(Below::Claimed(reader, lost));
+    }
+    Ok(if below.is_some() { Below::LookAgain } else { Below::NotThere })
+}
+
+/// Joins the newest generation as a newcomer. `None`: look again.
+fn join_newest(
+    channel: &Channel,
+    dir: &ChannelDir,
+    card: &ReaderCard,
+    from: From,
+) -> Result<Option<RingReader<Arc<Segment>>>, OpenError> {
+    let trust = *channel.namespace().trust();
+    let numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+    let Some(&number) = numbers.last() else {
+        crate::succession::remove_empty(channel, dir)?;
+        return Ok(None);
+    };
+    let segment = match chain::find(dir, number, Access::Reader, &trust) {
+        Found::Segment(segment) => segment,
+        Found::Missing => return Ok(None),
+        Found::Broken(source, _) => return Err(OpenError::Damaged { generation: number, source }),
+    };
+    let state = succession::state(&segment);
+    if state == State::CANDIDATE || state == State::RETIRED {
+        if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust) {
+            chain::settle(dir, number, &candidate, &trust)?;
+        }
+        std::thread::yield_now();
+        return Ok(None);
+    }
+    match segment.join(card, from)? {
+        Joining::Reader(reader) => {
+            if card.kind == Kind::DURABLE && name_taken_below(&segment, card, reader.slot()) {
+                drop(reader.forget());
+                return Err(OpenError::NameHeld { name: card.name.to_string() });
+            }
+            Ok(Some(reader))
+        }
+        Joining::NotOpen(state) => {
+            if matches!(succession::successor(&segment), Ok(Successor::Nobody)) {
+                return Err(OpenError::Missing {
+                    channel: channel.name().to_owned(),
+                    namespace: channel.namespace().path().display().to_string(),
+                });
+            }
+            match state {
+                State::CLOSED => Err(OpenError::Closed { generation: number }),
+                // Its successor is on the way, or its writer is dead and nobody comes.
+                _ if dir.generations().map_err(OpenError::system("list the channel"))?.last() == Some(&number) => {
+                    Err(OpenError::NoWriter { generation: number })
+                }
+                _ => Ok(None),
+            }
+        }
+    }
+}
+
+/// Two newcomers with one durable name: the lower slot wins.
+fn name_taken_below(segment: &Arc<Segment>, card: &ReaderCard, mine: usize) -> bool {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    (0..mine).any(|slot| {
+        let reading = table::read_slot(&segment.slots()[slot], segment.identity().segment);
+        let occupied = matches!(reading.state, SlotState::ACTIVE | SlotState::CARRIED | SlotState::PROVISIONAL);
+        occupied && reading.card.is_some_and(|c| c.kind == Kind::DURABLE && c.name == card.name)
+    })
+}
+
+/// Forgets a durable reader that nobody holds, in every generation that has it, newest first.
+pub(crate) fn forget(channel: &Channel, name: ReaderName) -> Result<bool, OpenError> {
+    let dir = channel.open_dir()?;
+    let trust = *channel.namespace().trust();
+    let me = owner::this_process();
+    let card = ReaderCard { kind: Kind::DURABLE, name, pid: me.pid, pid_namespace: me.pid_namespace, start: me.start };
+    let held = || OpenError::NameHeld { name: name.to_string() };
+    // Hold its byte everywhere first: from below, as its holder would.
+    let mut holding = Vec::new();
+    for number in dir.generations().map_err(OpenError::system("list the channel"))? {
+        if let Found::Segment(segment) = chain::find(&dir, number, Access::Reader, &trust) {
+            if let Some(slot) = find_slot(&segment, &card, None) {
+                if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
+                    return Err(held());
+                }
+                holding.push((segment, slot));
+            }
+        }
+    }
+    let found = !holding.is_empty();
+    for (segment, slot) in holding.into_iter().rev() {
+        let shared = &segment.slots()[slot];
+        shared.state.store(SlotState::FREE.0, std::sync::atomic::Ordering::Release);
+        succession::ring_space(&segment);
+    }
+    chain::tidy(&dir, &trust, channel.config().wipe)?;
+    Ok(found)
+}

@@ -1,0 +1,296 @@
+//! A standby: parked until the channel needs a writer.
+//!
+//! It waits at once for the writer's lock, for a new generation, and for its own cancellation, always bounded. A lock that is
+//! granted is given back at once: it is evidence that the writer is dead, and nobody who is stopped while holding it may be in the
+//! others' way.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ringward_ring::identity::Owner;
+use ringward_ring::layout::WRITER_BYTE;
+use ringward_ring::segment::{BuildError, Prepared, Segment, Spec};
+use ringward_ring::succession as words;
+use ringward_ring::sys::file::FileKey;
+use ringward_ring::sys::lock;
+use ringward_ring::sys::park::ParkedLock;
+use ringward_ring::word::State;
+use tracing::{debug, info, warn};
+
+use crate::channel::{Ambition, Channel, Claim};
+use crate::config::WhenStuck;
+use crate::error::OpenError;
+use crate::namespace::ChannelDir;
+use crate::observer::Observer;
+use crate::owner::{self, Whereabouts};
+use crate::succession;
+use crate::watch::{Bell, Watch};
+use crate::writer::Writer;
+
+/// Longest time between two looks at a parked standby's evidence.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Whether a standby has its segment ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warmth {
+    /// Builds it when it is elected.
+    Cold,
+    /// Has it built, locked and touched: costs the memory of one more generation, and saves the time.
+    Hot,
+}
+
+/// How a standby's wait ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// This process is the channel's writer now.
+    Elected(Box<Writer>),
+    /// The time is up; wait again.
+    TimedOut,
+    /// The writer closed the channel orderly.
+    Closed {
+        /// Number of the generation.
+        generation: u64,
+    },
+    /// [`Canceller::cancel`] was called.
+    Cancelled,
+    /// The writer promised beats and does not beat (with [`WhenStuck::Report`]); told once for each silence.
+    Stuck {
+        /// Number of the generation.
+        generation: u64,
+        /// How long it has been silent.
+        silent: Duration,
+    },
+}
+
+/// Ends a standby's wait from another thread.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    flag: Arc<AtomicBool>,
+    bell: Bell,
+}
+
+impl Canceller {
+    /// Makes the standby's present or next wait return [`Outcome::Cancelled`].
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+}
+
+/// A parked standby. Dropping it unparks and frees its segment.
+#[derive(Debug)]
+pub struct Standby {
+    channel: Channel,
+    warmth: Warmth,
+    bell: Bell,
+    cancelled: Arc<AtomicBool>,
+    prepared: Option<(Prepared, FileKey)>,
+    post: Option<Post>,
+    no_room: Option<String>,
+}
+
+/// What it is parked on.
+#[derive(Debug)]
+struct Post {
+    number: u64,
+    segment: Arc<Segment>,
+    dir: ChannelDir,
+    parked: ParkedLock,
+    watch: Watch,
+    observer: Observer,
+    told_stuck: bool,
+    killed: bool,
+}
+
+enum Next {
+    Claim { dead: Option<FileKey>, supersede: Option<u64> },
+    Return(Outcome),
+}
+
+impl Standby {
+    pub(crate) fn new(channel: Channel, warmth: Warmth) -> Result<Standby, OpenError> {
+        let bell = Bell::new().map_err(OpenError::system("make an eventfd"))?;
+        let mut standby = Standby {
+            channel,
+            warmth,
+            bell,
+            cancelled: Arc::new(AtomicBool::new(false)),
+            prepared: None,
+            post: None,
+            no_room: None,
+        };
+        // Park at once, so that no death between here and the first wait is missed; but do not become the writer before
+        // somebody waits for that.
+        if let Ok(dir) = standby.channel.open_dir() {
+            standby.warm(&dir);
+        }
+        Ok(standby)
+    }
+
+    /// A handle that ends the wait from another thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller { flag: Arc::clone(&self.cancelled), bell: self.bell.clone() }
+    }
+
+    /// Whether its segment is ready; if it was asked for and is not, [`no_room`](Self::no_room) says why.
+    pub fn is_hot(&self) -> bool {
+        self.prepared.is_some()
+    }
+
+    /// Why a hot standby is a cold one.
+    pub fn no_room(&self) -> Option<&str> {
+        self.no_room.as_deref()
+    }
+
+    /// Waits until this process is to be the writer, at most `timeout`. Gives birth to the channel if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; the standby can go on waiting afterwards.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Outcome, OpenError> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut next: (Option<FileKey>, Option<u64>) = (None, None);
+        loop {
+            if self.cancelled.swap(false, Ordering::AcqRel) {
+                return Ok(Outcome::Cancelled);
+            }
+            if self.post.is_none() {
+                let (dead, supersede) = std::mem::take(&mut next);
+                let ambition = Ambition { birth: true, reopen: false, supersede, dead };
+                let claim = self.channel.claim(ambition, &mut self.prepared)?;
+                match claim {
+                    Claim::Ours(dir, segment) => {
+                        self.post = None;
+                        self.prepared = None;
+                        info!(channel = self.channel.name(), generation = segment.identity().generation, "elected");
+                        return Ok(Outcome::Elected(Box::new(Writer::new(self.channel.clone(), dir, segment))));
+                    }
+                    Claim::Closed(generation) => return Ok(Outcome::Closed { generation }),
+                    Claim::Theirs(dir, number, segment) => self.take_post(dir, number, segment)?,
+                }
+            }
+            match self.stand(deadline)? {
+                Next::Return(outcome) => return Ok(outcome),
+                Next::Claim { dead: d, supersede: s } => {
+                    next = (d, s);
+                    self.post = None;
+                }
+            }
+        }
+    }
+
+    fn take_post(&mut self, dir: ChannelDir, number: u64, segment: Arc<Segment>) -> Result<(), OpenError> {
+        let watch = Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?;
+        let parked = ParkedLock::park(Arc::clone(segment.file()), WRITER_BYTE, Arc::clone(self.bell.fd()))
+            .map_err(OpenError::system("park on the writer byte"))?;
+        self.warm(&dir);
+        let observer = Observer::new(&segment);
+        self.post = Some(Post { number, segment, dir, parked, watch, observer, told_stuck: false, killed: false });
+        Ok(())
+    }
+
+    /// Has the next segment ready, if there is room.
+    fn warm(&mut self, dir: &ChannelDir) {
+        if self.warmth == Warmth::Cold || self.prepared.is_some() {
+            return;
+        }
+        let spec = Spec { touch: true, ..succession::spec(&self.channel) };
+        match Prepared::build(dir.fd(), &spec, rand::random()) {
+            Ok(prepared) => {
+                self.no_room = None;
+                self.prepared = Some((prepared, dir.key()));
+            }
+            Err(BuildError::Gone) => {}
+            Err(error) => {
+                if self.no_room.is_none() {
+                    warn!(channel = self.channel.name(), %error, "no segment in reserve: this standby is a cold one [RW-EV-COLD]");
+                }
+                self.no_room = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Stands at the post until there is something to do.
+    fn stand(&mut self, deadline: Option<Instant>) -> Result<Next, OpenError> {
+        let config = self.channel.config();
+        let Some(post) = self.post.as_mut() else { return Ok(Next::Claim { dead: None, supersede: None }) };
+        loop {
+            if post.parked.granted() {
+                debug!(generation = post.number, "the writer's lock was granted: it is dead");
+                let dead = Some(post.segment.key());
+                // Held only to know; the others get to know as well.
+                let _ = lock::unlock(post.segment.file().as_fd(), WRITER_BYTE);
+                return Ok(Next::Claim { dead, supersede: None });
+            }
+            if self.cancelled.swap(false, Ordering::AcqRel) {
+                return Ok(Next::Return(Outcome::Cancelled));
+            }
+            let newest = post.dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
+            if newest != Some(post.number) || words::state(&post.segment) != State::OPEN {
+                return Ok(Next::Claim { dead: None, supersede: None });
+            }
+            let owner: Owner = post.segment.identity().owner;
+            let silent = post.observer.silent_for(&post.segment);
+            let stuck = post.observer.is_silent(&post.segment, config.stall_timeout);
+            if stuck && owner::whereabouts(&owner) == Whereabouts::Gone {
+                // Its lock is held, but not by it: a forked child, or somebody who was stopped while he looked.
+                warn!(
+                    generation = post.number,
+                    pid = owner.pid,
+                    "the owner is gone, its lock is still held: a leaked descriptor [RW-EV-LEAK]"
+                );
+                return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
+            }
+            match config.when_stuck {
+                _ if !stuck => post.told_stuck = false,
+                WhenStuck::Report if post.told_stuck => {}
+                WhenStuck::Report => {
+                    post.told_stuck = true;
+                    return Ok(Next::Return(Outcome::Stuck { generation: post.number, silent }));
+                }
+                WhenStuck::Supersede => {
+                    warn!(generation = post.number, ?silent, "superseding a stuck writer");
+                    return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
+                }
+                WhenStuck::Kill if !post.killed => {
+                    post.killed = true;
+                    kill_owner(&owner, silent);
+                }
+                WhenStuck::Kill => {}
+            }
+            let now = Instant::now();
+            let left = deadline.map_or(TICK, |at| at.saturating_duration_since(now));
+            if left.is_zero() {
+                return Ok(Next::Return(Outcome::TimedOut));
+            }
+            let tick = if config.beat_ms() == 0 { TICK } else { TICK.min(config.stall_timeout / 4) };
+            post.watch
+                .wait(Some(&self.bell), left.min(tick))
+                .map_err(OpenError::system("wait for the writer's lock"))?;
+        }
+    }
+}
+
+/// Kills a written-down owner: its pidfd first, then its identity again, then the signal, so that it can't hit another.
+fn kill_owner(owner: &Owner, silent: Duration) {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let pid = i32::try_from(owner.pid).ok().and_then(Pid::from_raw);
+    let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+        warn!(pid = owner.pid, "a stuck writer can't be killed: no such process here");
+        return;
+    };
+    if owner::whereabouts(owner) != Whereabouts::Here {
+        warn!(
+            pid = owner.pid,
+            "a stuck writer can't be killed: its number is another process's now, or can't be checked"
+        );
+        return;
+    }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Ok(()) => warn!(pid = owner.pid, ?silent, "killed a stuck writer"),
+        Err(error) => warn!(pid = owner.pid, %error, "cannot kill a stuck writer"),
+    }
+}

@@ -1,0 +1,362 @@
+//! How a generation is ended and followed: one path for election, supersession and self-healing.
+//!
+//! Killed or stopped between any two steps, the next one to come repeats them and meets decisions already taken.
+
+use std::sync::Arc;
+
+use ringward_ring::cursor::Mark;
+use ringward_ring::identity::Predecessor;
+use ringward_ring::segment::{Access, LinkError, Place, Prepared, Segment, Spec};
+use ringward_ring::succession;
+use ringward_ring::table::{self, Carried};
+use ringward_ring::word::{End, State};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
+use tracing::{debug, info, warn};
+
+use crate::chain::{self, Found};
+use crate::channel::Channel;
+use crate::config::WhenChainFull;
+use crate::error::OpenError;
+use crate::namespace::{BIRTH_PREFIX, ChannelDir, generation_name, try_flock};
+use crate::owner;
+
+/// How far sequence numbers jump where nobody can know which were used: no generation has more records than this.
+pub(crate) const UNKNOWN_JUMP: u64 = 1 << 48;
+
+/// What the one who ends a generation knows that its memory may not show any more.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    /// The writer is dead: nobody held its lock.
+    pub(crate) proved_dead: bool,
+    /// The writer is this process: where it ends.
+    pub(crate) own_end: Option<Mark>,
+    /// Readers that the writer knew, if the table is gone.
+    pub(crate) known_readers: Vec<Carried>,
+}
+
+/// How an attempt to follow a generation went.
+pub(crate) enum Followed {
+    /// We did: the new segment, open, its writer byte held.
+    ByUs(Arc<Segment>),
+    /// Somebody else was first, or the ground moved: look again. The unused segment comes back.
+    LookAgain(Option<Prepared>),
+}
+
+/// Ends `old` (generation `number`) and follows it.
+pub(crate) fn follow(
+    channel: &Channel,
+    dir: &ChannelDir,
+    number: u64,
+    old: &Arc<Segment>,
+    knowledge: &Knowledge,
+    prepared: Option<Prepared>,
+) -> Result<Followed, OpenError> {
+    if number == u64::MAX {
+        return Err(OpenError::DamagedWord { generation: number, found: number });
+    }
+    let trust = channel.namespace().trust();
+    // Before anything is decided: a chain that is full must not cost a living writer its generation.
+    make_room(channel, dir)?;
+    // 2. Open → Fencing, and the barrier: what a living writer publishes from now on it will find fenced.
+    succession::fence_writer(old, knowledge.proved_dead)?;
+    // 3. Where does it end? Whatever stands in the end word now is it.
+    let published = knowledge.own_end.or_else(|| succession::published_end(old));
+    let word = |bad: ringward_ring::word::BadWord| OpenError::DamagedWord { generation: number, found: bad.0 };
+    let end = succession::decide_end(old, published.map(|mark| mark.position)).map_err(word)?;
+    succession::ring_all(old);
+    let (end, first_sequence) = match end {
+        End::At(position) => {
+            let known = knowledge.own_end.filter(|mark| mark.position == position).map(|mark| mark.sequence);
+            match known.or_else(|| succession::sequence_at(old, position)) {
+                Some(sequence) => (Some(position), sequence),
+                None => (None, old.identity().first_sequence + UNKNOWN_JUMP),
+            }
+        }
+        End::Unknown | End::Undecided => (None, old.identity().first_sequence + UNKNOWN_JUMP),
+    };
+    // 4. Fill in the next generation: every durable or locked slot, whoever has not come over yet.
+    old.set_elders(chain::elders(dir, number, trust));
+    let (mut carried, damaged) = table::to_carry(old);
+    if ringward_ring::memory::Memory::poisoned(old) {
+        carried.clear();
+    }
+    for reader in &knowledge.known_readers {
+        if !carried.iter().any(|c| c.slot == reader.slot) {
+            carried.push(*reader);
+        }
+    }
+    carried.retain(|reader| reader.slot < channel.config().slots as usize);
+    if damaged > 0 {
+        warn!(generation = number, damaged, "reader slots that do not say whose they are; those readers join anew");
+    }
+    let mut next = match prepared {
+        Some(prepared) => prepared,
+        None => prepare(channel, dir)?,
+    };
+    let place = Place {
+        channel: old.identity().channel,
+        generation: number + 1,
+        first_sequence,
+        predecessor: Some(Predecessor { segment: old.identity().segment, end }),
+        created: owner::wall_clock(),
+    };
+    next.finish(&place, &carried, State::CANDIDATE);
+    let next = match next.link(dir.fd(), &generation_name(number + 1)) {
+        Ok(next) => Arc::new(next),
+        Err((LinkError::Taken, prepared)) => {
+            // Somebody else was first: help it through step 5, then go by it.
+            if let Found::Segment(other) = chain::find(dir, number + 1, Access::Successor, trust) {
+                chain::confirm(old, &other, number + 1)?;
+            }
+            return Ok(Followed::LookAgain(Some(prepared)));
+        }
+        Err((LinkError::Gone, prepared)) => return Ok(Followed::LookAgain(Some(prepared))),
+        Err((LinkError::System(source), _)) => return Err(OpenError::System { doing: "link the segment", source }),
+        Err((_, prepared)) => return Ok(Followed::LookAgain(Some(prepared))),
+    };
+    // 5. The successor word decides; named or withdrawn.
+    if !chain::confirm(old, &next, number + 1)? {
+        debug!(generation = number + 1, "withdraw: another segment follows");
+        succession::shift_state(&next, State::CANDIDATE, State::RETIRED);
+        dir.unlink(number + 1, next.key()).map_err(OpenError::system("unlink a withdrawn segment"))?;
+        return Ok(Followed::LookAgain(None));
+    }
+    // 6. Tell everybody.
+    if succession::shift_state(old, State::FENCING, State::SUCCEEDED) == State::CLOSED {
+        succession::shift_state(old, State::CLOSED, State::SUCCEEDED);
+    }
+    succession::ring_all(old);
+    next.set_elders(chain::elders(dir, number + 1, trust));
+    info!(generation = number + 1, first_sequence, carried = carried.len(), "followed");
+    if let Err(error) = chain::tidy(dir, trust, channel.config().wipe) {
+        debug!(%error, "tidying after a succession");
+    }
+    Ok(Followed::ByUs(next))
+}
+
+/// Follows a generation that can't be read and whose writer is dead: nobody can know where it ended.
+///
+/// There is no successor word to decide, so the name alone does; afterwards a look whether the ground moved meanwhile.
+pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) -> Result<Followed, OpenError> {
+    make_room(channel, dir)?;
+    let trust = channel.namespace().trust();
+    let mut first_sequence = UNKNOWN_JUMP.saturating_mul(number);
+    let mut carried = Vec::new();
+    let mut channel_id = rand::random();
+    for before in dir.generations().map_err(OpenError::system("list the channel"))? {
+        if before < number {
+            if let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust) {
+                let identity = elder.identity();
+                channel_id = identity.channel;
+                first_sequence =
+                    identity.first_sequence.saturating_add(UNKNOWN_JUMP.saturating_mul(number - before + 1));
+                carried = table::to_carry(&elder).0;
+            }
+        }
+    }
+    let mut next = prepare(channel, dir)?;
+    let place = Place {
+        channel: channel_id,
+        generation: number + 1,
+        first_sequence,
+        predecessor: None,
+        created: owner::wall_clock(),
+    };
+    carried.retain(|reader| reader.slot < channel.config().slots as usize);
+    next.finish(&place, &carried, State::OPEN);
+    match next.link(dir.fd(), &generation_name(number + 1)) {
+        Ok(next) => {
+            let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
+            if newest != Some(number + 1) {
+                succession::shift_state(&&next, State::OPEN, State::RETIRED);
+                dir.unlink(number + 1, next.key()).map_err(OpenError::system("unlink a withdrawn segment"))?;
+                return Ok(Followed::LookAgain(None));
+            }
+            warn!(
+                generation = number + 1,
+                "followed a generation that can't be read: an unknown number of records is lost"
+            );
+            next.set_elders(chain::elders(dir, number + 1, trust));
+            if let Err(error) = chain::tidy(dir, trust, false) {
+                debug!(%error, "tidying after a broken generation");
+            }
+            Ok(Followed::ByUs(Arc::new(next)))
+        }
+        Err((LinkError::System(source), _)) => Err(OpenError::System { doing: "link the segment", source }),
+        Err((_, prepared)) => Ok(Followed::LookAgain(Some(prepared))),
+    }
+}
+
+/// Keeps the chain bounded before one more generation is added.
+fn make_room(channel: &Channel, dir: &ChannelDir) -> Result<(), OpenError> {
+    let config = channel.config();
+    let trust = channel.namespace().trust();
+    let count = || dir.generations().map_err(OpenError::system("list the channel"));
+    if count()?.len() < config.chain_limit {
+        return Ok(());
+    }
+    chain::tidy(dir, trust, config.wipe)?;
+    let numbers = count()?;
+    if numbers.len() < config.chain_limit {
+        return Ok(());
+    }
+    if config.when_chain_full == WhenChainFull::Error {
+        return Err(OpenError::ChainFull { found: numbers.len(), limit: config.chain_limit });
+    }
+    let excess = numbers.len() + 1 - config.chain_limit;
+    for number in numbers.into_iter().take(excess) {
+        if let Found::Segment(oldest) = chain::find(dir, number, Access::Successor, trust) {
+            warn!(generation = number, "dropped: the chain of undrained generations is full");
+            dir.unlink(number, oldest.key()).map_err(OpenError::system("drop the oldest generation"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What to build for a channel.
+pub(crate) fn spec(channel: &Channel) -> Spec {
+    let config = channel.config();
+    Spec {
+        capacity: config.capacity,
+        record_limit: config.limit(),
+        slots: config.slots,
+        checksum: config.checksum,
+        schema: config.schema,
+        beat_interval: config.beat_ms(),
+        owner: owner::this_process(),
+        mode: channel.namespace().file_mode(),
+        group: channel.namespace().group(),
+        touch: config.touch,
+        no_dump: config.no_dump,
+    }
+}
+
+/// Builds a segment for a channel, without a name.
+pub(crate) fn prepare(channel: &Channel, dir: &ChannelDir) -> Result<Prepared, OpenError> {
+    Ok(Prepared::build(dir.fd(), &spec(channel), rand::random())?)
+}
+
+/// Gives birth to a channel: built in a private directory, which then takes the channel's name. `None`: somebody else was
+/// first.
+pub(crate) fn birth(channel: &Channel, first: Option<&Place>) -> Result<Option<(ChannelDir, Arc<Segment>)>, OpenError> {
+    let namespace = channel.namespace();
+    for _ in 0..16 {
+        let cradle = format!("{BIRTH_PREFIX}{:016x}", rand::random::<u64>());
+        let system = |doing| move |error: rustix::io::Errno| OpenError::system(doing)(error.into());
+        match rustix::fs::mkdirat(namespace.dir(), cradle.as_str(), Mode::from_raw_mode(0o700)) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => continue,
+            Err(error) => return Err(system("make a directory")(error)),
+        }
+        let Some(dir) = ChannelDir::open(namespace.dir(), &cradle).map_err(OpenError::system("open a directory"))?
+        else {
+            continue; // a tidier took it between the two calls
+        };
+        // The flock says that this birth is going on; a tidier that holds it has found the directory before us.
+        if !try_flock(&dir.fd()).map_err(OpenError::system("flock"))?
+            || !dir.named().map_err(OpenError::system("fstat"))?
+        {
+            continue;
+        }
+        let born = deliver(channel, &dir, &cradle, first);
+        if !matches!(born, Ok(Some(_))) {
+            clear(namespace.dir(), &dir, &cradle);
+        }
+        return born.map(|born| born.map(|segment| (dir, segment)));
+    }
+    Err(OpenError::Busy { tries: 16 })
+}
+
+fn deliver(
+    channel: &Channel,
+    dir: &ChannelDir,
+    cradle: &str,
+    first: Option<&Place>,
+) -> Result<Option<Arc<Segment>>, OpenError> {
+    let namespace = channel.namespace();
+    let system = |doing| move |error: rustix::io::Errno| OpenError::system(doing)(error.into());
+    let mut prepared = prepare(channel, dir)?;
+    let fresh = Place {
+        channel: rand::random(),
+        generation: 1,
+        first_sequence: 0,
+        predecessor: None,
+        created: owner::wall_clock(),
+    };
+    let place = first.unwrap_or(&fresh);
+    prepared.finish(place, &[], State::OPEN);
+    let segment = match prepared.link(dir.fd(), &generation_name(place.generation)) {
+        Ok(segment) => Arc::new(segment),
+        Err((LinkError::System(source), _)) => return Err(OpenError::System { doing: "link the segment", source }),
+        Err(_) => return Ok(None),
+    };
+    if let Some(group) = namespace.group() {
+        rustix::fs::fchown(dir.fd(), None, Some(rustix::fs::Gid::from_raw(group))).map_err(system("set the group"))?;
+    }
+    rustix::fs::fchmod(dir.fd(), Mode::from_raw_mode(namespace.dir_mode())).map_err(system("set the mode"))?;
+    match rustix::fs::renameat_with(namespace.dir(), cradle, namespace.dir(), channel.name(), RenameFlags::NOREPLACE) {
+        Ok(()) => {
+            info!(channel = channel.name(), generation = place.generation, "born");
+            // The birth is over; a later flock on this directory is somebody else's business.
+            let _ = rustix::fs::flock(dir.fd(), rustix::fs::FlockOperation::Unlock);
+            Ok(Some(segment))
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(None),
+        Err(error) => Err(system("give the channel its name")(error)),
+    }
+}
+
+/// Empties and removes a birth directory whose maker is us, or dead.
+fn clear(namespace: std::os::fd::BorrowedFd<'_>, dir: &ChannelDir, cradle: &str) {
+    for name in crate::namespace::entries(dir.fd()).unwrap_or_default() {
+        let _ = rustix::fs::unlinkat(dir.fd(), name.as_str(), AtFlags::empty());
+    }
+    let _ = rustix::fs::unlinkat(namespace, cradle, AtFlags::REMOVEDIR);
+}
+
+/// Removes what births that died on the way have left in a namespace; returns how many.
+pub(crate) fn tidy_births(namespace: &crate::namespace::Namespace) -> std::io::Result<usize> {
+    let mut removed = 0;
+    for name in crate::namespace::entries(namespace.dir())? {
+        if !name.starts_with(BIRTH_PREFIX) {
+            continue;
+        }
+        let Some(dir) = ChannelDir::open(namespace.dir(), &name)? else { continue };
+        // Whoever gives birth holds the flock from before it puts anything in; between making the directory and that, it
+        // notices that the directory is gone and makes another.
+        if try_flock(&dir.fd())? {
+            let still = ringward_ring::sys::file::path_key(namespace.dir(), &name)? == Some(dir.key());
+            if still {
+                debug!(directory = name, "remove what a birth that died has left");
+                clear(namespace.dir(), &dir, &name);
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Finishes a retirement that was decided: unlinks what is left and removes the directory. Needs no locks.
+pub(crate) fn finish_retirement(
+    channel: &Channel,
+    dir: &ChannelDir,
+    number: u64,
+    segment: &Segment,
+) -> Result<(), OpenError> {
+    dir.unlink(number, segment.key()).map_err(OpenError::system("unlink a retired generation"))?;
+    remove_empty(channel, dir)
+}
+
+/// Removes the channel's directory if it is empty and still is this one.
+pub(crate) fn remove_empty(channel: &Channel, dir: &ChannelDir) -> Result<(), OpenError> {
+    let namespace = channel.namespace();
+    let key =
+        ringward_ring::sys::file::path_key(namespace.dir(), channel.name()).map_err(OpenError::system("fstatat"))?;
+    if key != Some(dir.key()) {
+        return Ok(());
+    }
+    match rustix::fs::unlinkat(namespace.dir(), channel.name(), AtFlags::REMOVEDIR) {
+        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(OpenError::System { doing: "remove the channel's directory", source: error.into() }),
+    }
+}

@@ -1,0 +1,232 @@
+//! The writer of a channel: one generation's writer, and the way to the next when its own is lost.
+
+use std::sync::Arc;
+
+use ringward_ring::cursor::Mark;
+use ringward_ring::identity::Predecessor;
+use ringward_ring::memory::Memory;
+use ringward_ring::segment::{Place, Segment};
+use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
+use tracing::{info, warn};
+
+use crate::beat::Beat;
+use crate::channel::{Ambition, Channel, Claim};
+use crate::config::{Heal, WhenFull};
+use crate::error::{OpenError, SendError};
+use crate::namespace::{ChannelDir, generation_name};
+use crate::owner;
+use crate::succession::{self, Followed, Knowledge};
+
+/// The writer of a channel. Dropping it leaves the channel without one, for a standby or the next writer to follow;
+/// [`close`](Writer::close) ends the channel orderly.
+#[derive(Debug)]
+pub struct Writer {
+    channel: Channel,
+    dir: ChannelDir,
+    ring: RingWriter<Arc<Segment>>,
+    beat: Beat,
+    heals: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(channel: Channel, dir: ChannelDir, segment: Arc<Segment>) -> Writer {
+        let beat = Beat::start(&segment, channel.config().beat_interval);
+        Writer { channel, dir, ring: RingWriter::new(segment), beat, heals: 0 }
+    }
+
+    /// Number of the generation that is written now.
+    pub fn generation(&self) -> u64 {
+        self.segment().identity().generation
+    }
+
+    /// Sequence number of the next record: exact, whoever wrote before.
+    pub fn next_sequence(&self) -> u64 {
+        self.ring.published().sequence
+    }
+
+    /// The segment that is written now.
+    pub fn segment(&self) -> &Arc<Segment> {
+        self.ring.memory()
+    }
+
+    /// How often this writer has succeeded itself.
+    pub fn heals(&self) -> u64 {
+        self.heals
+    }
+
+    /// Turns of the spin loop before a push that waits for room goes to sleep.
+    pub fn set_spin(&mut self, turns: u32) {
+        self.ring.set_spin(turns);
+    }
+
+    /// Readers that are registered and hold the writer back, living or durable.
+    pub fn readers(&self) -> usize {
+        ringward_ring::table::to_carry(self.segment()).0.len()
+    }
+
+    /// Pushes a record; without room, waits or not as configured. Returns its sequence number.
+    ///
+    /// `Ok` means: every registered reader gets it, in order, or an event that says how many were lost and why.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]. A record that was refused as `Fenced` or `Full` is never delivered; after `Truncated` or `Damaged` it counts as
+    /// written (its number is used up) and is delivered or reported lost. With [`Heal::Succeed`] the writer has then
+    /// already moved on, and the next push goes to the next generation.
+    #[inline]
+    pub fn push(&mut self, record_type: u32, payload: &[u8]) -> Result<u64, SendError> {
+        if self.beat.alarmed() {
+            self.look_after()?;
+        }
+        match self.ring.try_push(record_type, payload) {
+            Ok(sequence) => Ok(sequence),
+            Err(why) => self.push_again(record_type, payload, why),
+        }
+    }
+
+    /// Pushes a record without waiting, whatever is configured.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    #[inline]
+    pub fn try_push(&mut self, record_type: u32, payload: &[u8]) -> Result<u64, SendError> {
+        if self.beat.alarmed() {
+            self.look_after()?;
+        }
+        match self.ring.try_push(record_type, payload) {
+            Ok(sequence) => Ok(sequence),
+            Err(full @ PushError::Full { .. }) => Err(full.into()),
+            Err(why) => self.push_again(record_type, payload, why),
+        }
+    }
+
+    #[cold]
+    fn push_again(&mut self, record_type: u32, payload: &[u8], why: PushError) -> Result<u64, SendError> {
+        let why = match (why, self.channel.config().when_full) {
+            (PushError::Full { .. }, WhenFull::Block(limit)) => match self.ring.push(record_type, payload, limit) {
+                Ok(sequence) => return Ok(sequence),
+                Err(why) => why,
+            },
+            _ => why,
+        };
+        match why {
+            PushError::Fenced | PushError::Exhausted if self.channel.config().heal == Heal::Succeed => {
+                self.heal(why)?;
+                Ok(self.ring.try_push(record_type, payload)?)
+            }
+            PushError::Truncated | PushError::Damaged { .. } if self.channel.config().heal == Heal::Succeed => {
+                self.heal(why)?;
+                Err(why.into())
+            }
+            _ => Err(why.into()),
+        }
+    }
+
+    /// Begins a record of exactly `len` bytes that is filled in place and then committed. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), but never heals.
+    pub fn reserve(&mut self, record_type: u32, len: usize) -> Result<Reservation<'_, Arc<Segment>>, SendError> {
+        Ok(self.ring.reserve(record_type, len)?)
+    }
+
+    /// Begins a batch: many records that become visible with one store. Does not wait, never heals.
+    pub fn batch(&mut self) -> Batch<'_, Arc<Segment>> {
+        self.ring.batch()
+    }
+
+    /// Ends the channel orderly: readers drain it and are told that it is closed; standbys go home.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Fenced`] and the like if somebody had ended the generation before.
+    pub fn close(mut self) -> Result<(), SendError> {
+        Ok(self.ring.close()?)
+    }
+
+    /// Lets go, leaving the channel as a crash at this moment would: for tests of whoever depends on it.
+    pub fn abandon(self) {
+        drop(self);
+    }
+
+    /// The beat thread found the segment unlinked, cut or damaged.
+    #[cold]
+    fn look_after(&mut self) -> Result<(), SendError> {
+        let segment = self.segment();
+        let why = if segment.poisoned() || segment.recheck().is_err() {
+            PushError::Truncated
+        } else {
+            warn!(generation = self.generation(), "the segment was unlinked from outside");
+            PushError::Truncated
+        };
+        if self.channel.config().heal != Heal::Succeed {
+            return Err(why.into());
+        }
+        self.heal(why)
+    }
+
+    /// Succeeds itself: this process still owns the channel, or may own it again.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Heal`], or `Fenced` if another process owns the channel now.
+    fn heal(&mut self, why: PushError) -> Result<(), SendError> {
+        let heal = |error: OpenError| SendError::Heal(Box::new(error));
+        let old = Arc::clone(self.segment());
+        let number = self.generation();
+        warn!(generation = number, %why, "healing: succeeding myself");
+        let (dir, next) = if why == PushError::Fenced {
+            let ambition = Ambition { birth: false, reopen: true, supersede: None, dead: None };
+            match self.channel.claim(ambition, &mut None).map_err(heal)? {
+                Claim::Ours(dir, segment) => (dir, segment),
+                Claim::Theirs(..) | Claim::Closed(_) => return Err(why.into()),
+            }
+        } else {
+            self.succeed_own(&old, number).map_err(heal)?.ok_or(why)?
+        };
+        info!(from = number, to = next.identity().generation, "healed");
+        // The new lock is held; only now let go of the old one, which goes with its last attachment.
+        self.beat = Beat::start(&next, self.channel.config().beat_interval);
+        self.dir = dir;
+        self.ring = RingWriter::new(next);
+        self.heals += 1;
+        Ok(())
+    }
+
+    /// Follows the own generation, with what this process remembers of it.
+    fn succeed_own(&self, old: &Arc<Segment>, number: u64) -> Result<Option<(ChannelDir, Arc<Segment>)>, OpenError> {
+        let end: Mark = self.ring.published();
+        let knowledge = Knowledge { proved_dead: true, own_end: Some(end), known_readers: self.beat.readers() };
+        for _ in 0..16 {
+            if !self.dir.named().map_err(OpenError::system("fstat"))? {
+                // The whole directory is gone: a new one, with the same channel's next generation in it.
+                let place = Place {
+                    channel: old.identity().channel,
+                    generation: number + 1,
+                    first_sequence: end.sequence,
+                    predecessor: Some(Predecessor { segment: old.identity().segment, end: Some(end.position) }),
+                    created: owner::wall_clock(),
+                };
+                return match succession::birth(&self.channel, Some(&place))? {
+                    Some((dir, segment)) => Ok(Some((dir, segment))),
+                    None => Ok(None), // somebody else has the name now: it is another channel
+                };
+            }
+            match succession::follow(&self.channel, &self.dir, number, old, &knowledge, None)? {
+                Followed::ByUs(next) if next.bears(self.dir.fd(), &generation_name(number + 1)).unwrap_or(true) => {
+                    return Ok(Some((self.dir.clone(), next)));
+                }
+                Followed::ByUs(_) => {}
+                Followed::LookAgain(_) => {
+                    let newest = self.dir.generations().map_err(OpenError::system("list the channel"))?;
+                    if newest.last().is_some_and(|newest| *newest > number) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Err(OpenError::Busy { tries: 16 })
+    }
+}

@@ -1,0 +1,199 @@
+//! A channel's life in one process: birth, death, election, drain, close.
+
+use std::time::Duration;
+
+use ringward_recovery::{Durability, Event, From, Heal, OpenError, Outcome, SendError, Warmth, WhenFull};
+use ringward_ring::writer::PushError;
+
+use crate::common::{Bed, all, config, durable, numbers};
+
+#[test]
+fn a_second_writer_is_told_who_owns_the_channel() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let writer = channel.writer().unwrap();
+    match channel.writer().unwrap_err() {
+        OpenError::Owned { owner, generation: 1, stalled: false } => assert_eq!(owner.pid, std::process::id()),
+        other => panic!("{other}"),
+    }
+    drop(writer);
+    assert_eq!(channel.writer().unwrap().generation(), 2);
+}
+
+#[test]
+fn sequences_run_on_and_readers_drain_before_they_move() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    for i in 0..5u8 {
+        assert_eq!(writer.push(0, &[i]).unwrap(), u64::from(i));
+    }
+    drop(writer); // as a crash would: the lock falls, nothing is closed
+    let mut writer = channel.writer().unwrap();
+    assert_eq!(writer.next_sequence(), 5);
+    for i in 5..8u8 {
+        writer.push(0, &[i]).unwrap();
+    }
+    assert_eq!(bed.names(), ["00000001.ring", "00000002.ring"]);
+    let (records, events) = all(&mut reader);
+    assert_eq!(records, (0..8u8).map(|i| (u64::from(i), vec![i])).collect::<Vec<_>>());
+    assert_eq!(events, [Event::Restarted { old: 1, new: 2 }]);
+    assert_eq!(bed.names(), ["00000002.ring"], "the drained generation is gone");
+    writer.close().unwrap();
+    let (records, events) = all(&mut reader);
+    assert!(records.is_empty());
+    assert_eq!(events, [Event::Closed { generation: 2 }]);
+}
+
+#[test]
+fn a_hot_standby_takes_over() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    let mut standby = channel.standby(Warmth::Hot).unwrap();
+    assert!(matches!(standby.wait(Duration::from_millis(1)).unwrap(), Outcome::TimedOut));
+    assert!(standby.is_hot());
+    writer.push(0, b"a").unwrap();
+    let parked = std::thread::spawn(move || standby.wait(Duration::from_secs(60)).unwrap());
+    drop(writer);
+    let Outcome::Elected(mut writer) = parked.join().unwrap() else { panic!("not elected") };
+    assert_eq!((writer.generation(), writer.next_sequence()), (2, 1));
+    writer.push(0, b"b").unwrap();
+    let (records, events) = all(&mut reader);
+    assert_eq!(numbers(&records), [0, 1]);
+    assert_eq!(events, [Event::Restarted { old: 1, new: 2 }]);
+}
+
+#[test]
+fn standbys_go_home_when_the_channel_is_closed_or_they_are_cancelled() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let writer = channel.writer().unwrap();
+    let mut standby = channel.standby(Warmth::Cold).unwrap();
+    let canceller = standby.canceller();
+    let parked = std::thread::spawn(move || {
+        let first = standby.wait(Duration::from_secs(60)).unwrap();
+        (first, standby.wait(Duration::from_secs(60)).unwrap())
+    });
+    canceller.cancel();
+    while !parked.is_finished() && bed.names().len() == 1 {
+        std::thread::yield_now();
+        // The second wait is on; close, and it ends.
+        if bed.names().len() == 1 {
+            break;
+        }
+    }
+    writer.close().unwrap();
+    let (first, second) = parked.join().unwrap();
+    assert!(matches!(first, Outcome::Cancelled | Outcome::Closed { generation: 1 }), "{first:?}");
+    assert!(matches!(second, Outcome::Closed { generation: 1 } | Outcome::Cancelled), "{second:?}");
+}
+
+#[test]
+fn a_superseded_writer_is_fenced_and_its_late_record_never_seen() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut stuck = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    stuck.push(0, b"before").unwrap();
+    let mut next = channel.supersede().unwrap();
+    match stuck.push(0, b"late") {
+        Err(SendError::Push(PushError::Fenced)) => {}
+        other => panic!("{other:?}"),
+    }
+    next.push(0, b"after").unwrap();
+    let (records, _) = all(&mut reader);
+    assert_eq!(records, [(0, b"before".to_vec()), (1, b"after".to_vec())]);
+}
+
+#[test]
+fn a_fenced_writer_that_may_heals_when_its_successor_is_gone() {
+    let bed = Bed::new();
+    let channel = bed.channel(config().heal(Heal::Succeed));
+    let mut stuck = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    let next = channel.supersede().unwrap();
+    assert!(matches!(stuck.push(0, b"x"), Err(SendError::Push(PushError::Fenced))), "its successor lives");
+    drop(next);
+    assert_eq!(stuck.push(0, b"y").unwrap(), 0);
+    assert_eq!((stuck.generation(), stuck.heals()), (3, 1));
+    let (records, events) = all(&mut reader);
+    assert_eq!(records, [(0, b"y".to_vec())]);
+    assert_eq!(events.len(), 2, "{events:?}");
+}
+
+#[test]
+fn a_durable_name_has_one_holder_and_keeps_its_place_over_generations() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let reader = durable(&channel, "d");
+    match channel.reader("d", Durability::Durable, From::Latest) {
+        Err(OpenError::NameHeld { name }) => assert_eq!(name, "d"),
+        other => panic!("{other:?}"),
+    }
+    drop(reader);
+    for generation in 1..=5u64 {
+        assert_eq!(writer.generation(), generation);
+        writer.push(0, &generation.to_le_bytes()).unwrap();
+        drop(writer);
+        writer = channel.writer().unwrap();
+    }
+    assert_eq!(bed.names().len(), 6, "nobody has drained them");
+    let mut reader = channel.reader("d", Durability::Durable, From::Latest).unwrap();
+    let (records, events) = all(&mut reader);
+    assert_eq!(numbers(&records), [0, 1, 2, 3, 4]);
+    assert_eq!(events.len(), 5);
+    assert_eq!(bed.names().len(), 1);
+}
+
+#[test]
+fn the_chain_is_bounded() {
+    let bed = Bed::new();
+    let channel = bed.channel(config().chain_limit(3));
+    drop(durable(
+        &{
+            drop(channel.writer().unwrap());
+            channel.clone()
+        },
+        "d",
+    ));
+    let mut writers = 1;
+    let error = loop {
+        match channel.writer() {
+            Ok(_) => writers += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, OpenError::ChainFull { found: 3, limit: 3 }), "{error}");
+    assert_eq!(writers, 3);
+    assert!(channel.forget_reader("d").unwrap());
+    assert_eq!(channel.writer().unwrap().generation(), 4);
+    assert_eq!(bed.names(), ["00000004.ring"]);
+}
+
+#[test]
+fn a_full_ring_waits_for_its_reader() {
+    let bed = Bed::new();
+    let channel = bed.channel(config().when_full(WhenFull::Block(Duration::from_secs(60))));
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    let sum = std::thread::spawn(move || {
+        let mut buf = [0; 4096];
+        let mut sum = 0u64;
+        loop {
+            match reader.recv(&mut buf, Duration::from_secs(60)).unwrap() {
+                Some(Event::Record { len, .. }) => sum += u64::from_le_bytes(buf[..len].try_into().unwrap()),
+                Some(Event::Closed { .. }) => return sum,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    for i in 0..20_000u64 {
+        writer.push(0, &i.to_le_bytes()).unwrap();
+    }
+    writer.close().unwrap();
+    assert_eq!(sum.join().unwrap(), (0..20_000).sum::<u64>());
+}

@@ -1,0 +1,237 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::checksum::RecordCrc;
+use crate::identity::{Features, Owner, Predecessor};
+use crate::layout::{DEFAULT_SLOTS, Geometry, RECORD_HEADER, record_len};
+use crate::word::{Checksum, RecordKind, SegmentId};
+
+fn identity(slots: u32, capacity: u64) -> Identity {
+    Identity {
+        minor: MINOR,
+        geometry: Geometry { page: MIN_PAGE, slots, capacity },
+        record_limit: crate::layout::max_record(capacity).min(u32::MAX.into()) as u32,
+        checksum: Checksum::FULL,
+        features: Features(Features::MEMBARRIER),
+        schema: 0,
+        channel: 1,
+        generation: 3,
+        segment: SegmentId::from_random(0x1122_3344_5566_7788),
+        first_sequence: 10,
+        predecessor: Some(Predecessor { segment: SegmentId::from_random(1 << 20), end: Some(96) }),
+        owner: Owner::default(),
+        created: 0,
+        beat_interval: 0,
+    }
+}
+
+/// A segment with records of these lengths, as far as they fit into one lap.
+fn segment(slots: u32, capacity: u64, lens: &[u32]) -> Vec<u8> {
+    let identity = identity(slots, capacity);
+    let mut bytes = vec![0; identity.geometry.total() as usize];
+    bytes[..256].copy_from_slice(&identity.encode());
+    let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
+    put(SUCCESSION_AT, &State::OPEN.0.to_le_bytes());
+    put(SUCCESSION_AT + 8, &EndWord::UNDECIDED.0.to_le_bytes());
+    put(SUCCESSION_AT + 16, &SuccessorWord::UNDECIDED.0.to_le_bytes());
+    put(DOORBELL_AT, &1u32.to_le_bytes());
+    let table = identity.geometry.table_at() as usize;
+    put(table + 128, &1u32.to_le_bytes());
+    for slot in 0..slots as usize {
+        put(table + TABLE_HEAD_LEN + slot * SLOT_LEN, &SlotState::FREE.0.to_le_bytes());
+    }
+    let data = identity.geometry.data_at();
+    let mut at = Mark { position: 0, sequence: identity.first_sequence };
+    for len in lens {
+        if at.position + record_len((*len).into()) > capacity || *len > identity.record_limit {
+            continue;
+        }
+        let payload = vec![*len as u8; *len as usize];
+        let mut crc = RecordCrc::new(identity.segment, at.position, RecordKind::DATA, *len, 7, at.sequence);
+        crc.update(&payload);
+        let header = [
+            u64::from(*len) | u64::from(RecordKind::DATA.0) << 32,
+            7 | u64::from(crc.finish()) << 32,
+            at.sequence,
+        ];
+        for (i, word) in header.iter().enumerate() {
+            put((data + at.position) as usize + i * 8, &word.to_le_bytes());
+        }
+        put((data + at.position + RECORD_HEADER) as usize, &payload);
+        at = Mark { position: at.position + record_len((*len).into()), sequence: at.sequence + 1 };
+    }
+    for (i, word) in [at.position, at.position, at.sequence, check(at, identity.segment)].into_iter().enumerate() {
+        put(CURSOR_AT + i * 8, &word.to_le_bytes());
+    }
+    put(CURSOR_AT + 56, &capacity.to_le_bytes());
+    bytes
+}
+
+/// Everything that an image says, and that it says it twice.
+fn look(bytes: &[u8]) -> (Vec<Finding>, Vec<Piece<'_>>, String) {
+    let image = decode(bytes);
+    let again = decode(bytes);
+    let pieces: Vec<_> = image.pieces().collect();
+    assert_eq!(image.findings, again.findings);
+    assert_eq!(image.to_string(), again.to_string());
+    assert!(pieces.iter().copied().eq(again.pieces()));
+    assert!(image.findings.len() <= MAX_FINDINGS + 1);
+    let count = |wanted: fn(&Piece<'_>) -> bool| pieces.iter().filter(|piece| wanted(piece)).count() as u64;
+    assert_eq!(image.totals.records, count(|piece| matches!(piece, Piece::Record { .. })));
+    assert_eq!(image.totals.wraps, count(|piece| matches!(piece, Piece::Wrap { .. })));
+    assert_eq!(image.totals.holes, count(|piece| matches!(piece, Piece::Lost { .. })));
+    for finding in &image.findings {
+        assert!(finding.to_string().ends_with(&format!(" [{}]", finding.id())), "{finding}");
+    }
+    for slot in 0..image.slots.len() + 1 {
+        let _ = image.unread(slot);
+    }
+    // Positions and numbers only grow, and stay in front of the end.
+    let (mut position, mut sequence) = (0, 0);
+    for piece in &pieces {
+        let (at, len) = match *piece {
+            Piece::Record { position, sequence: found, payload, .. } => {
+                assert!(found >= sequence);
+                sequence = found + 1;
+                (position, record_len(payload.len() as u64))
+            }
+            Piece::Wrap { position, len } | Piece::Lost { position, len, .. } | Piece::Stale { position, len } => {
+                (position, len)
+            }
+        };
+        assert!(at >= position && at + len <= image.readable.end.max(position), "{piece:?}");
+        position = at + len;
+    }
+    (image.findings, pieces, again.to_string())
+}
+
+#[test]
+fn a_sound_segment_has_no_findings() {
+    let bytes = segment(DEFAULT_SLOTS, 8192, &[0, 1, 8, 9, 40, 1000]);
+    let (findings, pieces, line) = look(&bytes);
+    assert_eq!((findings, pieces.len()), (Vec::new(), 6), "{line}");
+    assert!(line.contains("OPEN") && line.contains("6 records"), "{line}");
+}
+
+#[test]
+fn every_length_is_readable() {
+    let bytes = segment(2, 4096, &[10, 20, 3000, 4]);
+    for len in 0..bytes.len() {
+        let (findings, ..) = look(&bytes[..len]);
+        let id = if len < 256 { "RW-SEG-SHORT" } else { "RW-IMG-SIZE" };
+        assert_eq!(findings[0].id(), id);
+    }
+    let mut grown = bytes;
+    grown.push(0);
+    assert_eq!(look(&grown).0[0].id(), "RW-IMG-SIZE");
+}
+
+#[test]
+fn one_flipped_bit_costs_at_most_the_record_that_it_hit() {
+    let bytes = segment(1, 4096, &[0, 33, 100, 8, 70]);
+    let data = identity(1, 4096).geometry.data_at() as usize;
+    let spans = [32usize, 64, 128, 32, 96];
+    for at in data..data + spans.iter().sum::<usize>() {
+        for bit in 0..8 {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << bit;
+            let image = decode(&flipped);
+            assert!(image.totals.records >= 4 && image.totals.records + image.totals.lost == 5, "byte {at} bit {bit}");
+            assert!(!image.totals.lost_unknown);
+        }
+    }
+}
+
+#[test]
+fn a_ring_forged_to_be_slow_ends() {
+    // A header at every border, each with the longest payload that can be, none sound; nothing to go by but that.
+    let capacity = 1 << 22;
+    let mut bytes = segment(1, capacity, &[]);
+    let identity = identity(1, capacity);
+    let end = Mark { position: capacity, sequence: 10 + capacity / 32 };
+    for (i, word) in [end.position, end.position, end.sequence, check(end, identity.segment)].into_iter().enumerate() {
+        bytes[CURSOR_AT + i * 8..][..8].copy_from_slice(&word.to_le_bytes());
+    }
+    let data = identity.geometry.data_at() as usize;
+    for position in (0..capacity).step_by(32) {
+        let len = u64::from(identity.record_limit).min((capacity - position).saturating_sub(RECORD_HEADER));
+        for (i, word) in [len | u64::from(RecordKind::DATA.0) << 32, 0, 10 + position / 32].into_iter().enumerate() {
+            bytes[data + position as usize + i * 8..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    let image = decode(&bytes);
+    let ids: Vec<_> = image.findings.iter().map(Finding::id).collect();
+    assert_eq!(ids, ["RW-IMG-CRC", "RW-IMG-BUDGET"]);
+    assert_eq!(image.totals.lost, capacity / 32);
+}
+
+#[test]
+fn findings_are_bounded() {
+    // Every second record damaged, more often than findings are kept.
+    let mut bytes = segment(1, 1 << 16, &[8; 2048]);
+    let data = identity(1, 1 << 16).geometry.data_at() as usize;
+    for at in (0..1 << 16).step_by(64) {
+        bytes[data + at + 24] ^= 1;
+    }
+    let image = decode(&bytes);
+    assert_eq!(image.findings.len(), MAX_FINDINGS + 1);
+    assert_eq!(image.findings.last().map(Finding::id), Some("RW-IMG-MORE"));
+    assert_eq!((image.totals.records, image.totals.lost), (1024, 1024));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
+        look(&bytes);
+    }
+
+    /// A sound identity in front of arbitrary bytes.
+    #[test]
+    fn arbitrary_bytes_behind_an_identity(
+        slots in 1u32..=64,
+        bytes in prop::collection::vec(any::<u8>(), 0..20_000),
+    ) {
+        let mut whole = identity(slots, 4096).encode().to_vec();
+        whole.extend_from_slice(&bytes);
+        look(&whole);
+    }
+
+    /// A sound segment with some of its words overwritten, most often where it matters.
+    #[test]
+    fn mutated_segments(
+        lens in prop::collection::vec(0u32..600, 0..40),
+        cut in prop::option::of(0usize..16_000),
+        hits in prop::collection::vec((0usize..16_000, prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), 0u64..9000]), 0..8),
+        low in prop::collection::vec((256usize..800, any::<u64>()), 0..3),
+        resign in any::<bool>(),
+    ) {
+        let mut bytes = segment(4, 4096, &lens);
+        for (at, word) in hits.into_iter().chain(low) {
+            let at = at % (bytes.len() - 8);
+            bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        if resign {
+            let crc = crate::checksum::crc32c(&bytes[..252]);
+            bytes[252..256].copy_from_slice(&crc.to_le_bytes());
+        }
+        bytes.truncate(cut.unwrap_or(usize::MAX));
+        look(&bytes);
+    }
+
+    /// Positions that check, anywhere: laps, ends behind and in front of the cursor.
+    #[test]
+    fn forged_cursors(position in 0u64..1 << 53, sequence in any::<u64>(), end in prop::option::of(0u64..1 << 53)) {
+        let mut bytes = segment(1, 4096, &[1, 2, 3]);
+        let id = identity(1, 4096).segment;
+        let at = Mark { position: position / 32 * 32, sequence };
+        for (i, word) in [at.position, at.position, at.sequence, check(at, id)].into_iter().enumerate() {
+            bytes[CURSOR_AT + i * 8..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+        if let Some(end) = end {
+            bytes[SUCCESSION_AT + 8..][..8].copy_from_slice(&EndWord::at(end / 32 * 32, id).0.to_le_bytes());
+        }
+        look(&bytes);
+    }
+}

@@ -1,0 +1,247 @@
+//! The golden segments: made again, compared with what is committed, decoded, and made by the real writer too.
+
+use std::path::PathBuf;
+
+use ringward_ring::image::{self, Basis, Piece};
+
+use crate::golden::{self, Golden};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
+}
+
+fn named(name: &str) -> Golden {
+    golden::all().into_iter().find(|golden| golden.name == name).expect("a golden segment of that name")
+}
+
+#[test]
+fn sha256_is_the_real_one() {
+    assert_eq!(golden::sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(golden::sha256(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+#[test]
+fn committed_files_are_what_the_program_makes() {
+    let all = golden::all();
+    let advice = "run: cargo run -p ringward-ring --example fixtures";
+    let manifest = std::fs::read_to_string(folder().join("MANIFEST")).expect("fixtures/MANIFEST");
+    assert_eq!(manifest, golden::manifest(&all), "MANIFEST differs; {advice}");
+    for golden in &all {
+        let committed = std::fs::read(folder().join(golden.name)).expect(golden.name);
+        assert!(committed == golden.bytes, "{} differs; {advice}", golden.name);
+    }
+    let mut there: Vec<_> = std::fs::read_dir(folder())
+        .expect("fixtures")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".ring"))
+        .collect();
+    there.sort();
+    let mut made: Vec<_> = all.iter().map(|golden| golden.name.to_owned()).collect();
+    made.sort();
+    assert_eq!(there, made);
+}
+
+#[test]
+fn findings_are_those_of_the_manifest() {
+    for golden in golden::all() {
+        let image = image::decode(&golden.bytes);
+        let ids: Vec<_> = image.findings.iter().map(|finding| finding.id()).collect();
+        let text: Vec<_> = image.findings.iter().map(ToString::to_string).collect();
+        assert_eq!(ids, golden.findings, "{}: {text:#?}", golden.name);
+        for finding in &image.findings {
+            assert!(finding.to_string().ends_with(&format!("[{}]", finding.id())), "{finding}");
+        }
+    }
+}
+
+/// What each golden segment must give up: records, exactly how many are lost, and how its end is known.
+#[test]
+fn losses_are_counted_exactly() {
+    for (name, records, lost, basis) in [
+        ("clean.ring", 5, 0, Basis::Cursor),
+        ("empty.ring", 0, 0, Basis::Cursor),
+        ("full.ring", 32, 0, Basis::Cursor),
+        // The second lap overwrote 10 of the first 18 records.
+        ("wrapped.ring", 18, 0, Basis::Cursor),
+        ("torn-record.ring", 5, 0, Basis::Cursor),
+        ("torn-publish.ring", 5, 0, Basis::Cursor),
+        ("corrupt-payload.ring", 4, 1, Basis::Cursor),
+        ("corrupt-header.ring", 4, 1, Basis::Cursor),
+        ("corrupt-last.ring", 4, 1, Basis::Cursor),
+        ("corrupt-wrap.ring", 18, 0, Basis::Cursor),
+        ("flipped-position.ring", 5, 0, Basis::Checkpoints),
+        ("flipped-cursor.ring", 5, 0, Basis::Records),
+        ("truncated-page.ring", 0, 5, Basis::Cursor),
+        ("truncated-record.ring", 3, 2, Basis::Cursor),
+        ("gap.ring", 5, 2, Basis::Cursor),
+        ("closed.ring", 5, 0, Basis::EndWord),
+        ("fenced.ring", 4, 0, Basis::EndWord),
+        ("unknown-end.ring", 5, 0, Basis::Cursor),
+        ("minor.ring", 5, 0, Basis::Cursor),
+        ("major.ring", 0, 0, Basis::Nothing),
+        ("zero-data.ring", 0, 32, Basis::Cursor),
+        ("second.ring", 1, 0, Basis::Cursor),
+    ] {
+        let golden = named(name);
+        let image = image::decode(&golden.bytes);
+        let found = (image.totals.records, image.totals.lost, image.totals.lost_unknown, image.readable.basis);
+        assert_eq!(found, (records, lost, false, basis), "{name}");
+    }
+}
+
+#[test]
+fn payloads_come_out_whole() {
+    for name in ["clean.ring", "full.ring", "wrapped.ring", "corrupt-payload.ring", "closed.ring"] {
+        let golden = named(name);
+        for piece in image::decode(&golden.bytes).pieces() {
+            if let Piece::Record { sequence, payload, .. } = piece {
+                assert_eq!(payload, golden::payload(sequence, payload.len()), "{name}: {sequence}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unread_counts_from_the_reader_to_the_end() {
+    let golden = named("clean.ring");
+    let image = image::decode(&golden.bytes);
+    assert_eq!([0, 1, 2, 99].map(|slot| image.unread(slot)), [Some(3), Some(0), None, None]);
+    let golden = named("fenced.ring");
+    assert_eq!(image::decode(&golden.bytes).unread(0), Some(2));
+}
+
+mod real {
+    //! The same segments, made by the real writer and reader.
+
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+
+    use ringward_ring::identity::{Features, Identity, Owner};
+    use ringward_ring::layout::IDENTITY_LEN;
+    use ringward_ring::reader::{Reader, Taken};
+    use ringward_ring::segment::{Joining, Place, Prepared, Segment, Spec};
+    use ringward_ring::table::{From, ReaderCard, ReaderName};
+    use ringward_ring::word::{Checksum, Kind, State};
+    use ringward_ring::writer::Writer;
+
+    use crate::golden;
+
+    fn build() -> Option<(Arc<Segment>, tempfile::TempDir)> {
+        let (pid, pid_namespace, start) = golden::WHO;
+        let spec = Spec {
+            capacity: 4096,
+            record_limit: golden::RECORD_LIMIT,
+            slots: 4,
+            checksum: Checksum::FULL,
+            schema: 0x5343_4845_4d41,
+            beat_interval: 50,
+            owner: Owner { pid, pid_namespace, start, boot: golden::BOOT },
+            mode: 0o600,
+            group: None,
+            touch: false,
+            no_dump: false,
+        };
+        if spec.geometry().map_or(0, |geometry| geometry.page) != 4096 {
+            return None; // the golden segments have pages of 4096 bytes, this machine has larger ones
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = std::fs::File::open(folder.path()).expect("open it");
+        let mut prepared = Prepared::build(dir.as_fd(), &spec, golden::RANDOM[0]).expect("build");
+        let place = Place {
+            channel: golden::CHANNEL,
+            generation: 1,
+            first_sequence: golden::FIRST,
+            predecessor: None,
+            created: golden::CREATED,
+        };
+        prepared.finish(&place, &[], State::OPEN);
+        let segment = prepared.link(dir.as_fd(), "00000001.ring").map_err(|(error, _)| error).expect("link");
+        Some((Arc::new(segment), folder))
+    }
+
+    /// The segment's bytes; whether this machine can do `membarrier` is no part of the format.
+    fn bytes(segment: &Segment) -> Vec<u8> {
+        let mut bytes = segment.copy().expect("copy");
+        let identity = Identity { features: Features(Features::MEMBARRIER), ..*segment.identity() };
+        bytes[..IDENTITY_LEN].copy_from_slice(&identity.encode());
+        bytes
+    }
+
+    fn join(segment: &Arc<Segment>, kind: Kind, name: &str) -> Reader<Arc<Segment>> {
+        // One role for each attachment: each reader opens the file again.
+        let file = std::fs::File::options().read(true).write(true).open(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&**segment.file())
+        ));
+        let again = Segment::from_file(file.expect("open again"), ringward_ring::segment::Access::Reader);
+        let (pid, pid_namespace, start) = golden::WHO;
+        let card = ReaderCard { kind, name: ReaderName::new(name).expect("a name"), pid, pid_namespace, start };
+        match Arc::new(again.expect("attach")).join(&card, From::Latest).expect("join") {
+            Joining::Reader(reader) => reader,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take(reader: &mut Reader<Arc<Segment>>, count: usize) {
+        let mut buf = [0; 1024];
+        for _ in 0..count {
+            assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { .. })));
+        }
+        reader.release();
+    }
+
+    fn push(writer: &mut Writer<Arc<Segment>>, record_type: u32, len: usize) {
+        let payload = golden::payload(writer.published().sequence, len);
+        writer.try_push(record_type, &payload).expect("push");
+    }
+
+    #[track_caller]
+    fn same(segment: &Segment, golden: &golden::Segment) {
+        let made = bytes(segment);
+        let differs = made.iter().zip(&golden.bytes).position(|(a, b)| a != b);
+        assert_eq!((made.len(), differs), (golden.bytes.len(), None), "first differing byte");
+    }
+
+    #[test]
+    fn clean_and_closed() {
+        let Some((segment, _folder)) = build() else { return };
+        let mut writer = Writer::new(Arc::clone(&segment));
+        let mut audit = join(&segment, Kind::DURABLE, "audit");
+        let mut tail = join(&segment, Kind::EPHEMERAL, "tail");
+        for (record_type, len) in golden::CLEAN {
+            push(&mut writer, record_type, len);
+        }
+        take(&mut audit, 2);
+        take(&mut tail, 5);
+        same(&segment, &golden::clean());
+        writer.close().expect("close");
+        same(&segment, &golden::closed());
+    }
+
+    #[test]
+    fn full() {
+        let Some((segment, _folder)) = build() else { return };
+        let mut writer = Writer::new(Arc::clone(&segment));
+        let _audit = join(&segment, Kind::DURABLE, "audit");
+        for i in 0..32 {
+            push(&mut writer, i, 104);
+        }
+        assert!(writer.try_push(0, &[]).is_err());
+        same(&segment, &golden::full());
+    }
+
+    #[test]
+    fn wrapped() {
+        let Some((segment, _folder)) = build() else { return };
+        let mut writer = Writer::new(Arc::clone(&segment));
+        let mut audit = join(&segment, Kind::DURABLE, "audit");
+        for i in 0..18 {
+            push(&mut writer, i, 200);
+        }
+        take(&mut audit, 18);
+        for i in 18..28 {
+            push(&mut writer, i, 200);
+        }
+        same(&segment, &golden::wrapped());
+    }
+}
