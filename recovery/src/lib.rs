@@ -17,7 +17,9 @@ pub mod owner;
 mod reader;
 mod standby;
 mod succession;
+mod verdict;
 mod watch;
+mod watchdog;
 mod writer;
 
 pub use chain::Tidied;
@@ -34,4 +36,6 @@ pub use ringward_ring::reader::GapReason;
 pub use ringward_ring::table::From;
 pub use ringward_ring::word::Checksum;
 pub use standby::{Canceller, Outcome, Standby, Warmth};
+pub use verdict::{Evidence, Verdict};
+pub use watchdog::{Action, Done, Notice, Report, Watchdog, WatchdogBuilder, WatchdogHandle};
 pub use writer::Writer;

@@ -65,6 +65,18 @@ pub fn whereabouts(owner: &Owner) -> Whereabouts {
     }
 }
 
+/// Whether a written-down owner is still there, but on its way out: a zombie, or dumping core.
+pub(crate) fn is_dying(owner: &Owner) -> bool {
+    if whereabouts(owner) != Whereabouts::Here {
+        return false;
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", owner.pid)).unwrap_or_default();
+    status.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        matches!((words.next(), words.next()), (Some("State:"), Some("Z" | "X")) | (Some("CoreDumping:"), Some("1")))
+    })
+}
+
 /// Wall clock in nanoseconds since 1970; for people.
 pub(crate) fn wall_clock() -> u64 {
     std::time::SystemTime::now()

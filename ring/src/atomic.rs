@@ -48,8 +48,12 @@ pub(crate) enum Weak {
     EndWithoutSwap,
     /// A joiner begins where its first sample said.
     FirstSample,
+    /// A joiner makes do with a checkpoint that may be older than its fence.
+    OlderSample,
     /// A joiner does not look at the state.
     NoStateSample,
+    /// A bell is turned by a load and a store.
+    TurnInTwoSteps,
     /// The writer takes its new limit without a second look at the table.
     OneLook,
 }

@@ -56,7 +56,7 @@ impl OwnCursor {
         slot.position.store(to.position, Ordering::Relaxed);
         slot.sequence.store(to.sequence, Ordering::Relaxed);
         slot.check.store(check(to, segment), Ordering::Relaxed);
-        // E1 publish / E2 release: whoever loads this position with acquire sees the checkpoint and, for the writer, the
+        // E1:store, E2:store: whoever loads this position with acquire sees the checkpoint and, for the writer, the
         // records in front of it; for a reader, that it has done with them.
         shared.position.store(to.position, Ordering::Release);
         self.turn ^= 1;
@@ -95,6 +95,7 @@ pub fn read(shared: &Cursor, segment: SegmentId) -> Reading {
     let mut last = Reading::Damaged;
     // A running owner overwrites a checkpoint two publications later; a few tries meet it at rest.
     for _ in 0..TRIES {
+        // E1:load, for who wants to know the sequence number too.
         let position = shared.position.load(Ordering::Acquire);
         let marks = [load(&shared.checkpoints[0], segment), load(&shared.checkpoints[1], segment)];
         if let Some(mark) = marks.into_iter().flatten().find(|m| m.position == position) {

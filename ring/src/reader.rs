@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::atomic::{Ordering, Weak, weakened};
+use crate::atomic::{Ordering, Weak, light_fence, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::RECORD_HEADER;
 use crate::memory::{Memory, Shape, Slept};
@@ -295,7 +295,7 @@ impl<M: Memory> Reader<M> {
     }
 
     fn leave(self, state: SlotState) -> M {
-        self.memory.slots()[self.slot].state.store(state.0, Ordering::Release);
+        self.memory.slots()[self.slot].state.store(state.0, Ordering::Release); // E7:leave
         let head = self.memory.head();
         wait::ring_now(&self.memory, &head.space_bell, &head.space_waiters);
         self.memory
@@ -355,9 +355,10 @@ impl<M: Memory> Reader<M> {
         let page = self.memory.page();
         let load = || page.succession.state.load(Ordering::Acquire);
         let early = weakened(Weak::ReaderStateFirst).then(load);
-        let position = cursor::position(&page.cursor.cursor.position);
-        // E4 fence: the state is loaded *after* the position. If it is still open, the position was published before any
-        // successor read it, and so is not behind the end.
+        let position = cursor::position(&page.cursor.cursor.position); // E1:load
+        // E4:reader: the state is loaded *after* the position. If it is still open, the position was published before any
+        // successor read it, and so is not behind the end. The compiler fence is this side's half of the successor's barrier.
+        light_fence();
         let state = early.unwrap_or_else(load);
         if state == State::OPEN.0 {
             if let Some(position) = position.filter(|p| self.in_ring(*p)) {

@@ -639,7 +639,12 @@ impl Alone<'_> {
     /// The successor that was named before, or what a damaged word holds.
     pub fn retire(&self) -> Result<(), NotNobody> {
         match succession::decide_nobody(&self.segment) {
-            Ok(Successor::Nobody) => Ok(()),
+            Ok(Successor::Nobody) => {
+                // Decided. The state only says it to those who would join; whoever dies in between leaves it to the word.
+                self.segment.page().succession.state.store(State::RETIRED.0, Ordering::SeqCst);
+                succession::ring_all(&self.segment);
+                Ok(())
+            }
             Ok(other) => Err(NotNobody::Followed(other)),
             Err(bad) => Err(NotNobody::Damaged(bad.0)),
         }

@@ -38,11 +38,11 @@ pub enum FenceError {
 /// Begins to end the generation: state `OPEN` → `FENCING`, then the heavy barrier unless the writer is proved dead.
 ///
 /// After it, whatever a living writer publishes it will find fenced when it looks at the state; so the index read now is
-/// not behind anything that it acknowledged (E4 fence). A superseder that finds the state already `FENCING` issues its own
+/// not behind anything that it acknowledged (edge E4). A superseder that finds the state already `FENCING` issues its own
 /// barrier all the same: whoever set it may have died before its own.
 pub fn fence_writer<M: Memory>(memory: &M, proved_dead: bool) -> Result<State, FenceError> {
     let was = shift_state(memory, State::OPEN, State::FENCING);
-    fence(Ordering::SeqCst);
+    fence(Ordering::SeqCst); // E4:superseder, and the heavy barrier behind it
     if !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {
         return Err(FenceError::NoBarrier);
     }
@@ -51,6 +51,7 @@ pub fn fence_writer<M: Memory>(memory: &M, proved_dead: bool) -> Result<State, F
 
 /// Reads the end word.
 pub fn end<M: Memory>(memory: &M) -> Result<End, BadWord> {
+    // E6:read
     EndWord(memory.page().succession.end.load(Ordering::Acquire)).read(memory.shape().segment)
 }
 
@@ -63,6 +64,7 @@ pub fn decide_end<M: Memory>(memory: &M, position: Option<u64>) -> Result<End, B
         word.store(mine.0, Ordering::Release);
         return mine.read(segment);
     }
+    // E6:decide
     match word.compare_exchange(EndWord::UNDECIDED.0, mine.0, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => mine.read(segment),
         Err(found) => match EndWord(found).read(segment) {
@@ -137,6 +139,7 @@ pub fn sequence_at<M: Memory>(memory: &M, position: u64) -> Option<u64> {
 
 /// Reads the successor word.
 pub fn successor<M: Memory>(memory: &M) -> Result<Successor, BadWord> {
+    // E6:read
     SuccessorWord(memory.page().succession.successor.load(Ordering::Acquire)).read()
 }
 
@@ -154,6 +157,7 @@ pub(crate) fn decide_nobody<M: Memory>(memory: &M) -> Result<Successor, BadWord>
 
 fn decide_word<M: Memory>(memory: &M, mine: SuccessorWord) -> Result<Successor, BadWord> {
     let word = &memory.page().succession.successor;
+    // E6:decide
     match word.compare_exchange(SuccessorWord::UNDECIDED.0, mine.0, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => mine.read(),
         Err(found) => SuccessorWord(found).read().or_else(|_| {
@@ -197,7 +201,7 @@ pub enum Drained {
 /// Whether nobody needs the generation any more. "At the end" is not enough: it is said by each reader (slot `DONE`).
 pub fn drained<M: Memory>(memory: &M) -> Drained {
     for (slot, shared) in memory.slots().iter().enumerate() {
-        let state = SlotState(shared.state.load(Ordering::Acquire));
+        let state = SlotState(shared.state.load(Ordering::Acquire)); // E7:drained
         let needs = match state {
             SlotState::FREE | SlotState::DONE => false,
             SlotState::PROVISIONAL => memory.reader_lives(slot),

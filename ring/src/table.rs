@@ -6,7 +6,7 @@ use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::Slot;
 use crate::memory::Memory;
-use crate::word::{Kind, SegmentId, SlotState, State};
+use crate::word::{Kind, SegmentId, SlotState, State, SuccessorWord};
 
 /// Longest name of a reader, in bytes.
 pub const MAX_NAME: usize = 31;
@@ -174,7 +174,7 @@ pub enum Joined {
 /// Joins `slot`, whose byte the caller has locked and which it found free.
 ///
 /// Provisional first, fence, then the writer's cursor *again* and the state, then active: either the writer's next look at the table sees the
-/// slot, or the reader sees how far the writer may go without looking (E5 join).
+/// slot, or the reader sees how far the writer may go without looking (edge E5).
 pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: From) -> Option<Joined> {
     let shape = memory.shape();
     let shared = memory.slots().get(slot)?;
@@ -196,13 +196,18 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
     OwnCursor::start(&shared.cursor, lowest, shape.segment);
     shared.taken.store(lowest.sequence, Ordering::Relaxed);
     shared.state.store(SlotState::PROVISIONAL.0, Ordering::Release);
-    fence(Ordering::SeqCst);
-    let Some(second) = sample(first.position) else {
+    fence(Ordering::SeqCst); // E5:joiner
+    // Not below what was published when the fence was passed: the lower checkpoint of a writer that is too fast for us may be older.
+    let now = cursor::position(&page.cursor.cursor.position).map(|at| if weakened(Weak::OlderSample) { 0 } else { at });
+    let Some(second) = now.and_then(|now| sample(now.max(first.position))) else {
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::Damaged);
     };
     let second = if weakened(Weak::FirstSample) { first } else { second };
-    let state = State(page.succession.state.load(Ordering::Acquire));
+    let mut state = State(page.succession.state.load(Ordering::Acquire));
+    if page.succession.successor.load(Ordering::Acquire) == SuccessorWord::NOBODY.0 {
+        state = State::RETIRED; // decided, though whoever decided it may have died before it said so
+    }
     if state != State::OPEN && !weakened(Weak::NoStateSample) {
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::NotOpen(state));
@@ -261,7 +266,7 @@ pub fn to_carry<M: Memory>(memory: &M) -> (Vec<Carried>, usize) {
         if expelled >> (slot & 63) & 1 == 1 {
             continue;
         }
-        let reading = read_slot(shared, segment);
+        let reading = read_slot(shared, segment); // E5:copier, behind the superseder's fence
         let lives = || memory.reader_lives(slot);
         let wanted = match reading.state {
             SlotState::FREE | SlotState::DONE => false,

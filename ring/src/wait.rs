@@ -1,13 +1,13 @@
 //! Doorbells: a shared futex word that sleepers wait on, and the flag that says whether anybody does.
 //!
 //! The waker changes something (publishes, releases, decides an end), then looks at the flag; the sleeper sets the flag,
-//! then looks again at what it waits for. One of the two sees the other (E3 wake): between the two halves lies an
+//! then looks again at what it waits for. One of the two sees the other (edge E3): between the two halves lies an
 //! asymmetric barrier, a compiler fence on the waker's hot path, `membarrier` on the sleeper's. Every sleep is bounded all
 //! the same. The flag is cleared by the *waker*, and not counted: a killed sleeper costs one wake-up call, not one for ever.
 
 use core::time::Duration;
 
-use crate::atomic::{AtomicU32, Ordering, fence, light_fence};
+use crate::atomic::{AtomicU32, Ordering, Weak, fence, light_fence, weakened};
 use crate::memory::{Memory, Slept};
 
 /// Longest single sleep on a doorbell; a lost wake-up (a hostile peer's doing, or a lost page) costs at most this.
@@ -21,6 +21,7 @@ pub const DEFAULT_SPIN: u32 = 200;
 /// `membarrier`; otherwise the fence is paid here.
 #[inline(always)]
 pub(crate) fn ring<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &AtomicU32, light: bool) {
+    // E3:waker
     if light {
         light_fence();
     } else {
@@ -39,18 +40,26 @@ pub(crate) fn ring_now<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &Atomic
     memory.wake(bell);
 }
 
-/// Changes a bell's word; never to 0, which a page of zeros would show.
+/// Changes a bell's word; never to 0, which a page of zeros would show: it starts odd and grows by two.
+///
+/// One read-modify-write: of two who ring at once, the later must change what the earlier left, or a sleeper that saw the
+/// earlier one's word would sleep through what the later one did.
 pub(crate) fn turn(bell: &AtomicU32) {
-    let next = bell.load(Ordering::Relaxed).wrapping_add(1);
-    bell.store(if next == 0 { 1 } else { next }, Ordering::Release);
+    if weakened(Weak::TurnInTwoSteps) {
+        return bell.store(bell.load(Ordering::Relaxed).wrapping_add(2), Ordering::Release);
+    }
+    // E3:turn: a sleeper that has seen this word sees what was changed before it.
+    if bell.fetch_add(2, Ordering::Release) & 1 == 0 {
+        bell.fetch_or(1, Ordering::Release); // it was damaged: odd again
+    }
 }
 
 /// The sleeper's side, first half: raises the flag and issues the heavy barrier. What it waits for must be looked at *after* this call;
 /// the result goes to [`sleep`].
 pub(crate) fn announce<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &AtomicU32) -> Announced {
-    let seen = bell.load(Ordering::Acquire);
+    let seen = bell.load(Ordering::Acquire); // E3:seen
     waiters.store(1, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
+    fence(Ordering::SeqCst); // E3:sleeper, and the heavy barrier behind it
     Announced { seen, barrier: memory.heavy_fence() }
 }
 

@@ -352,7 +352,7 @@ impl<M: Memory> Writer<M> {
         let open = || page.succession.state.load(Ordering::Acquire) == State::OPEN.0;
         let early = weakened(Weak::WriterStateFirst) && open();
         self.own.publish(&page.cursor.cursor, self.staged, self.shape.segment);
-        // E4 fence: published before the state is looked at. A successor sets the state, issues the heavy barrier, and only then
+        // E4:writer: published before the state is looked at. A successor sets the state, issues the heavy barrier, and only then
         // reads the position: one of the two sees the other.
         let head = self.memory.head();
         wait::ring(&self.memory, &page.doorbell.bell, &head.data_waiters, self.light);
@@ -408,7 +408,7 @@ impl<M: Memory> Writer<M> {
             return Err(self.end_with(PushError::Exhausted));
         }
         loop {
-            // E5 join: a reader registers, fences, and then reads the limit; the writer publishes the limit, fences, and then
+            // E5:writer: a reader registers, fences, and then reads the limit; the writer publishes the limit, fences, and then
             // reads the table again.
             fence(Ordering::SeqCst);
             let (mut slowest, mut slot) = self.slowest();
@@ -472,10 +472,17 @@ impl<M: Memory> Writer<M> {
                 *known = Known::default();
                 continue;
             }
+            // E2:load
             let claimed = cursor::position(&shared.cursor.position).filter(|p| *p <= published);
             let position = match claimed {
                 Some(p) if !known.occupied => p,
-                Some(p) => p.max(known.position),
+                // E7:writer: a newcomer that took the slot while nobody looked may begin further back; then its whole cursor
+                // checks. A stray store's would not.
+                Some(p) if p < known.position => match cursor::read(&shared.cursor, self.shape.segment) {
+                    cursor::Reading::Sound(mark) if mark.position <= published => mark.position,
+                    _ => known.position,
+                },
+                Some(p) => p,
                 None if known.occupied => known.position,
                 // Nothing to go by: the oldest that can still be there.
                 None => published.saturating_sub(self.shape.capacity),
@@ -499,7 +506,7 @@ impl<M: Memory> Writer<M> {
         self.memory.with_dead_slot(slot, &mut || {
             // Nobody holds the byte and we do: whoever comes next finds the slot free or waits for it.
             if Kind(shared.kind.load(Ordering::Acquire)) == Kind::EPHEMERAL {
-                shared.state.store(SlotState::FREE.0, Ordering::Release);
+                shared.state.store(SlotState::FREE.0, Ordering::Release); // E7:reclaim
                 freed = true;
             }
         });

@@ -50,26 +50,52 @@ pub enum FindingKind {
     Limit,
     /// A doorbell is 0.
     Bell,
-    SlotState { slot: usize },
-    SlotCard { slot: usize },
-    SlotCursor { slot: usize },
+    SlotState {
+        slot: usize,
+    },
+    SlotCard {
+        slot: usize,
+    },
+    SlotCursor {
+        slot: usize,
+    },
     /// A reader stands in front of records that do not exist.
-    SlotAhead { slot: usize },
+    SlotAhead {
+        slot: usize,
+    },
     /// What a reader needs next may be overwritten.
-    Overrun { slot: usize },
-    Taken { slot: usize },
+    Overrun {
+        slot: usize,
+    },
+    Taken {
+        slot: usize,
+    },
     /// The same name as in slot `other`.
-    Name { slot: usize, other: usize },
+    Name {
+        slot: usize,
+        other: usize,
+    },
     /// Bytes hold no sound record, `len` of them; `lost` records, if that can be known.
-    Records { len: u64, lost: Option<u64> },
+    Records {
+        len: u64,
+        lost: Option<u64>,
+    },
     /// Sequence numbers jump.
-    Gap { lost: u64 },
+    Gap {
+        lost: u64,
+    },
     /// A push was checkpointed and not published: `records` complete records that were never visible.
-    Torn { records: u64 },
+    Torn {
+        records: u64,
+    },
     /// Complete records behind the last checkpoint, never visible.
-    Staged { records: u64 },
+    Staged {
+        records: u64,
+    },
     /// Published behind the end: refused to their writer as fenced, never delivered.
-    Fenced { records: u64 },
+    Fenced {
+        records: u64,
+    },
     /// The search for sound records was given up.
     Budget,
     /// Further findings were not kept.
@@ -145,12 +171,14 @@ impl fmt::Display for Finding {
             FindingKind::Identity(error) => return write!(f, "{error}"),
             FindingKind::Endian => write!(
                 f,
-                "layout version {found} at byte {offset}, expected {expected}: written with the bytes of its numbers swapped; \
+                "layout version {found} at byte {offset}, expected {expected}: written with the bytes of its \
+                numbers swapped; \
                  read it on a little-endian machine's build"
             ),
             FindingKind::Minor => write!(
                 f,
-                "layout {MAJOR}.{found}, this build knows {MAJOR}.{MINOR}; what the newer one adds is not shown, use a newer build for it"
+                "layout {MAJOR}.{found}, this build knows {MAJOR}.{MINOR}; what the newer one adds is not \
+                shown, use a newer build for it"
             ),
             FindingKind::Size => write!(
                 f,
@@ -175,7 +203,8 @@ impl fmt::Display for Finding {
             ),
             FindingKind::Undecided => write!(
                 f,
-                "state {:?} and the end not decided, expected a position: whoever ends this generation is at work or died; \
+                "state {:?} and the end not decided, expected a position: whoever ends this generation is at \
+                work or died; \
                  the next one repeats the step",
                 State(found as u32)
             ),
@@ -185,7 +214,11 @@ impl fmt::Display for Finding {
                 EndWord(found).0
             ),
             FindingKind::UnknownEnd => {
-                write!(f, "the end was decided as unknown; expect an unknown number of lost records from byte {expected} on, ask the writer's side")
+                write!(
+                    f,
+                    "the end was decided as unknown; expect an unknown number of lost records from byte \
+                    {expected} on, ask the writer's side"
+                )
             }
             FindingKind::EndAhead => write!(
                 f,
@@ -193,10 +226,18 @@ impl fmt::Display for Finding {
                  believe the end word only if the cursor was damaged later"
             ),
             FindingKind::SuccessorWord => {
-                write!(f, "successor word {found:#018x}, expected a segment id with its check or a known word; it will be decided again")
+                write!(
+                    f,
+                    "successor word {found:#018x}, expected a segment id with its check or a known word; it \
+                    will be decided again"
+                )
             }
             FindingKind::ExpelledBits => {
-                write!(f, "expelled bits {found:#x}, expected none outside {expected:#x}, the slots that exist; nothing to do")
+                write!(
+                    f,
+                    "expelled bits {found:#x}, expected none outside {expected:#x}, the slots that exist; \
+                    nothing to do"
+                )
             }
             FindingKind::Position => write!(
                 f,
@@ -210,24 +251,34 @@ impl fmt::Display for Finding {
             ),
             FindingKind::Checkpoint => write!(
                 f,
-                "checkpoint at byte {offset} holds check {found:#018x}, expected {expected:#018x}: its writer was in the middle of a push; nothing to do"
+                "checkpoint at byte {offset} holds check {found:#018x}, expected {expected:#018x}: its writer \
+                was in the middle of a push; nothing to do"
             ),
             FindingKind::Limit => write!(
                 f,
-                "limit {found}, expected a position from {expected} to one capacity behind it; the writer's next look at the table mends it"
+                "limit {found}, expected a position from {expected} to one capacity behind it; the writer's \
+                next look at the table mends it"
             ),
-            FindingKind::Bell => write!(f, "doorbell at byte {offset} is {found}, expected anything but 0; the next ring mends it"),
+            FindingKind::Bell => {
+                write!(f, "doorbell at byte {offset} is {found}, expected anything but 0; the next ring mends it")
+            }
             FindingKind::SlotState { slot } => write!(
                 f,
-                "slot {slot}: state {:?}, expected one of the five known; the reader that holds its byte must join again",
+                "slot {slot}: state {:?}, expected one of the five known; the reader that holds its byte must \
+                join again",
                 SlotState(found as u32)
             ),
             FindingKind::SlotCard { slot } => {
-                write!(f, "slot {slot}: name or kind does not check (check {found:#018x}); its reader must join again")
+                write!(
+                    f,
+                    "slot {slot}: name or kind does not check (check {found:#018x}); its reader must join \
+                again"
+                )
             }
             FindingKind::SlotCursor { slot } => write!(
                 f,
-                "slot {slot}: position {found} without a checkpoint, expected {expected}; its reader's next release mends it"
+                "slot {slot}: position {found} without a checkpoint, expected {expected}; its reader's next \
+                release mends it"
             ),
             FindingKind::SlotAhead { slot } => write!(
                 f,
@@ -236,7 +287,8 @@ impl fmt::Display for Finding {
             ),
             FindingKind::Overrun { slot } => write!(
                 f,
-                "slot {slot}: reader at position {found}, expected at least {expected}, in front of which the writer may have \
+                "slot {slot}: reader at position {found}, expected at least {expected}, in front of which the \
+                writer may have \
                  overwritten; expect it to report lost records"
             ),
             FindingKind::Taken { slot } => write!(
@@ -246,11 +298,13 @@ impl fmt::Display for Finding {
             ),
             FindingKind::Name { slot, other } => write!(
                 f,
-                "slot {slot}: same reader name as slot {other}, expected one slot for a name; forget the one that is not read"
+                "slot {slot}: same reader name as slot {other}, expected one slot for a name; forget the one \
+                that is not read"
             ),
             FindingKind::Records { len, lost: Some(0) } => write!(
                 f,
-                "{len} bytes at position {found} hold no sound record, expected sequence {expected}; no record is lost, only filler"
+                "{len} bytes at position {found} hold no sound record, expected sequence {expected}; no record \
+                is lost, only filler"
             ),
             FindingKind::Records { len, lost: Some(lost) } => write!(
                 f,
@@ -267,7 +321,8 @@ impl fmt::Display for Finding {
             }
             FindingKind::Torn { records } => write!(
                 f,
-                "checkpoint at position {found}, expected {expected}: torn push, never visible ({records} complete records); nothing to do"
+                "checkpoint at position {found}, expected {expected}: torn push, never visible ({records} \
+                complete records); nothing to do"
             ),
             FindingKind::Staged { records } => write!(
                 f,
@@ -276,7 +331,8 @@ impl fmt::Display for Finding {
             ),
             FindingKind::Fenced { records } => write!(
                 f,
-                "published up to position {found}, expected {expected}, the end: {records} complete records behind it were \
+                "published up to position {found}, expected {expected}, the end: {records} complete records \
+                behind it were \
                  refused to their writer as fenced; nothing to do"
             ),
             FindingKind::Budget => write!(
@@ -284,7 +340,9 @@ impl fmt::Display for Finding {
                 "over {found} bytes were checksummed without finding a sound record, expected less than {expected}; \
                  the bytes look forged, what follows counts as lost"
             ),
-            FindingKind::More => write!(f, "{found} more findings, expected at most {expected}; mend or salvage these first"),
+            FindingKind::More => {
+                write!(f, "{found} more findings, expected at most {expected}; mend or salvage these first")
+            }
         }?;
         write!(f, " [{}]", self.id())
     }

@@ -2,9 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checksum::RecordCrc;
+use crate::cursor::check;
 use crate::identity::{Features, Owner, Predecessor};
-use crate::layout::{DEFAULT_SLOTS, Geometry, RECORD_HEADER, record_len};
-use crate::word::{Checksum, RecordKind, SegmentId};
+use crate::layout::{
+    CURSOR_AT, DEFAULT_SLOTS, DOORBELL_AT, Geometry, MINOR, RECORD_HEADER, SLOT_LEN, SUCCESSION_AT, TABLE_HEAD_LEN,
+    record_len,
+};
+use crate::word::{Checksum, EndWord, RecordKind, SegmentId, SuccessorWord};
 
 fn identity(slots: u32, capacity: u64) -> Identity {
     Identity {
@@ -49,11 +53,8 @@ fn segment(slots: u32, capacity: u64, lens: &[u32]) -> Vec<u8> {
         let payload = vec![*len as u8; *len as usize];
         let mut crc = RecordCrc::new(identity.segment, at.position, RecordKind::DATA, *len, 7, at.sequence);
         crc.update(&payload);
-        let header = [
-            u64::from(*len) | u64::from(RecordKind::DATA.0) << 32,
-            7 | u64::from(crc.finish()) << 32,
-            at.sequence,
-        ];
+        let header =
+            [u64::from(*len) | u64::from(RecordKind::DATA.0) << 32, 7 | u64::from(crc.finish()) << 32, at.sequence];
         for (i, word) in header.iter().enumerate() {
             put((data + at.position) as usize + i * 8, &word.to_le_bytes());
         }
@@ -203,7 +204,10 @@ proptest! {
     fn mutated_segments(
         lens in prop::collection::vec(0u32..600, 0..40),
         cut in prop::option::of(0usize..16_000),
-        hits in prop::collection::vec((0usize..16_000, prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), 0u64..9000]), 0..8),
+        hits in prop::collection::vec(
+            (0usize..16_000, prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), 0u64..9000]),
+            0..8,
+        ),
         low in prop::collection::vec((256usize..800, any::<u64>()), 0..3),
         resign in any::<bool>(),
     ) {

@@ -237,7 +237,8 @@ impl<'b> Iterator for Pieces<'b> {
                 return match (self.expected, self.end_sequence) {
                     (Some(next), Some(end)) if next < end => {
                         self.expected = Some(end);
-                        let hole = Piece::Lost { position: self.end, len: 0, from: Some(next), count: Some(end - next) };
+                        let hole =
+                            Piece::Lost { position: self.end, len: 0, from: Some(next), count: Some(end - next) };
                         Some(hole)
                     }
                     _ => None,

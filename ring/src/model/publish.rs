@@ -46,7 +46,7 @@ fn publish_and_release() {
         ("3 pushed, 1 taken meanwhile", "the third went where the first had been"),
         ("3 pushed, 2 taken meanwhile", "the third went where the first had been"),
     ];
-    explore(Depth::Switches(3), OUTCOMES, || three_through_two(RING, LIGHT, LIGHT));
+    explore(Depth::All, OUTCOMES, || three_through_two(RING, LIGHT, LIGHT));
 }
 
 /// E1, the writer's end: the position runs ahead of the record.
@@ -73,14 +73,14 @@ fn without_acquire_at_receive() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn without_release_at_release() {
-    expect_violation(Depth::Switches(3), || three_through_two(RING, LIGHT, &[Weak::LightFences, Weak::Releases]));
+    expect_violation(Depth::All, || three_through_two(RING, LIGHT, &[Weak::LightFences, Weak::Releases]));
 }
 
 /// E2, the writer's end. Its acquire is backed by the full fence of the slow path that it is on anyway: red only without both.
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn without_acquire_of_the_table() {
-    expect_violation(Depth::Switches(3), || three_through_two(RING, &[Weak::Fences, Weak::Acquires], LIGHT));
+    expect_violation(Depth::All, || three_through_two(RING, &[Weak::Fences, Weak::Acquires], LIGHT));
 }
 
 /// A batch of two, after a reservation that is given up and one that is committed.
@@ -94,7 +94,7 @@ fn batch_and_reservation() {
         ("saw [1, 3]", "the batch came as a whole"),
         ("saw [3, 3]", "all was there at the first look"),
     ];
-    explore(Depth::Switches(3), OUTCOMES, || {
+    explore(Depth::All, OUTCOMES, || {
         let heap = Heap::new(Wish { records: 4, ..RING });
         let mut reader = heap.reader(0);
         let mut writer = heap.writer();

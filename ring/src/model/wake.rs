@@ -7,7 +7,8 @@ use loom::thread;
 use super::heap::{Heap, Look, Wish, drain, look, payload, push_next, wait_for};
 use super::{Depth, expect_violation, explore};
 use crate::atomic::{Weak, weaken};
-use crate::succession;
+use crate::memory::Memory;
+use crate::{succession, wait};
 
 const RING: Wish = Wish { records: 2, slots: 1, watched: true, blind: false };
 
@@ -77,7 +78,7 @@ fn release_against_sleep(writer_weak: &'static [Weak], reader_weak: &'static [We
 /// A writer that waits for room, against one release.
 #[test]
 fn space_wakes_the_writer() {
-    explore(Depth::Switches(3), SLEPT, || release_against_sleep(&[], &[]));
+    explore(Depth::All, SLEPT, || release_against_sleep(&[], &[]));
 }
 
 /// E3 space, the waker's end.
@@ -102,7 +103,7 @@ fn one_push_wakes_two_readers() {
         ("1 slept", "one was woken"),
         ("2 slept", "both were woken"),
     ];
-    explore(Depth::Switches(2), OUTCOMES, || {
+    explore(Depth::Switches(3), OUTCOMES, || {
         let heap = Heap::new(Wish { slots: 2, ..RING });
         let mut first = heap.reader(0);
         let mut second = heap.reader(1);
@@ -119,7 +120,7 @@ fn one_push_wakes_two_readers() {
 /// Two readers give space back at once: both ring one bell, and the writer needs both.
 #[test]
 fn two_releases_wake_one_writer() {
-    explore(Depth::Switches(2), SLEPT, || {
+    explore(Depth::Switches(3), SLEPT, || {
         let heap = Heap::new(Wish { slots: 2, watched: false, ..RING });
         let mut first = heap.reader(0);
         let mut second = heap.reader(1);
@@ -170,22 +171,35 @@ fn the_end_wakes_the_reader() {
 /// Two who change different things ring one bell at once, neither with a look at the flag.
 #[test]
 fn two_ringers_of_one_bell() {
-    explore(Depth::All, SLEPT, || {
-        let heap = Heap::new(Wish { slots: 3, ..RING });
-        let leaving = [heap.reader(0), heap.reader(1)];
-        let threads = leaving.map(|reader| thread::spawn(move || drop(reader.done())));
-        // Waits until both have left, as a writer waits for room.
-        let gone = || matches!(succession::drained(&heap), succession::Drained::Yes);
-        while !gone() {
-            let head = crate::memory::Memory::head(&heap);
-            let announced = crate::wait::announce(&heap, &head.space_bell, &head.space_waiters);
-            if !gone() {
-                crate::wait::sleep(&heap, &head.space_bell, &announced, Duration::MAX);
-            }
-        }
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        slept(heap.slept().1)
+    explore(Depth::Switches(3), SLEPT, || two_ringers(&[]));
+}
+
+fn two_ringers(ringers_weak: &'static [Weak]) -> String {
+    let heap = Heap::new(Wish { slots: 2, ..RING });
+    let leaving = [heap.reader(0), heap.reader(1)];
+    let threads = leaving.map(|reader| {
+        thread::spawn(move || {
+            weaken(ringers_weak);
+            drop(reader.done());
+        })
     });
+    // Waits until both have left, as a writer waits for room.
+    let gone = || matches!(succession::drained(&heap), succession::Drained::Yes);
+    while !gone() {
+        let announced = wait::announce(&heap, &heap.head().space_bell, &heap.head().space_waiters);
+        if !gone() {
+            wait::sleep(&heap, &heap.head().space_bell, &announced, Duration::MAX);
+        }
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    slept(heap.slept().1)
+}
+
+/// E3, two wakers: the later one leaves the word that the earlier one left.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn with_a_bell_turned_in_two_steps() {
+    expect_violation(Depth::Switches(3), || two_ringers(&[Weak::TurnInTwoSteps]));
 }

@@ -567,6 +567,8 @@ mod tests {
                     }
                 }
                 first.link(fd.as_fd(), "1.ring").unwrap();
+                let temporary = names(dir.path()).iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)).count();
+                assert_eq!(temporary, usize::from(birth == Birth::Temporary), "only the second's is left");
                 let lost = second.link(fd.as_fd(), "1.ring").unwrap_err();
                 assert_eq!(lost.kind(), io::ErrorKind::AlreadyExists);
                 second.link(fd.as_fd(), "2.ring").unwrap();

@@ -458,6 +458,7 @@ mod tests {
         // SAFETY: filled in just above.
         let blocked = |number| unsafe { libc::sigismember(mask.as_ptr(), number) } == 1;
         MASKED.store(blocked(signal) && blocked(libc::SIGUSR2) && !blocked(libc::SIGUSR1), Ordering::Relaxed);
+        Errno::set_raw(5);
         if address == FOREIGN.load(Ordering::Relaxed) {
             assert!(replace(address, page_size()));
         }
@@ -489,14 +490,17 @@ mod tests {
     }
 
     #[test]
-    fn errno_survives_the_handler() {
-        let file = file(1);
-        let mapping = guarded(&file, 1);
-        file.set_len(0).unwrap();
-        Errno::set_raw(77);
-        mapping.word(0).load(Ordering::Relaxed);
-        assert_eq!(Errno::last_raw(), 77);
+    fn the_whole_is_replaced_not_only_the_page_that_was_lost() {
+        let (file, page) = (file(3), page_size());
+        let mapping = guarded(&file, 3);
+        mapping.word(0).store(7, Ordering::Relaxed);
+        file.set_len(page as u64).unwrap();
+        assert_eq!(mapping.word(0).load(Ordering::Relaxed), 7);
+        assert!(!mapping.poisoned());
+        mapping.word(2 * page).store(7, Ordering::Relaxed);
         assert!(mapping.poisoned());
+        assert_eq!(mapping.word(0).load(Ordering::Relaxed), 0, "nothing of the file is left");
+        assert_eq!(mapping.word(2 * page).load(Ordering::Relaxed), 7, "the store was run again");
     }
 
     #[test]
@@ -509,7 +513,9 @@ mod tests {
             for round in 1..4 {
                 let word = foreign();
                 FOREIGN.store(word.addr(), Ordering::Relaxed);
+                Errno::set_raw(77);
                 assert_eq!(read(word), 0);
+                assert_eq!(Errno::last_raw(), 77);
                 assert_eq!(CALLS.load(Ordering::Relaxed), round);
                 assert!(MASKED.load(Ordering::Relaxed), "its own mask, and no more");
                 assert!(loses_its_own() && is_installed());
@@ -682,16 +688,18 @@ mod tests {
         let start = mapping.base().addr();
         let entry = entries().find(|entry| entry.covers(start) && entry.state.load(Ordering::Relaxed) == LIVE).unwrap();
         entry.in_flight.fetch_add(1, Ordering::SeqCst);
-        std::thread::scope(|scope| {
-            let dropper = scope.spawn(move || drop(mapping));
-            while entry.state.load(Ordering::SeqCst) == LIVE {
-                std::thread::yield_now();
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            assert!(!dropper.is_finished(), "unmapped under a handler");
-            assert!(!entry.cure(start), "a handler that comes now keeps its hands off");
-            entry.in_flight.fetch_sub(1, Ordering::SeqCst);
-        });
+        let dropper = std::thread::spawn(move || drop(mapping));
+        let begun = std::time::Instant::now();
+        while entry.state.load(Ordering::SeqCst) == LIVE && begun.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let waits = !dropper.is_finished();
+        let cured = waits && entry.cure(start);
+        entry.in_flight.fetch_sub(1, Ordering::SeqCst);
+        dropper.join().unwrap();
+        assert!(waits, "unmapped under a handler");
+        assert!(!cured, "a handler that comes now keeps its hands off");
     }
 
     /// A store into a hole of a full tmpfs. Needs the right to mount one; without it, nothing is shown.

@@ -67,11 +67,11 @@ pub fn tag16(value: u64, salt: u64) -> u64 {
 
 pub fn id_from(random: u64) -> u64 {
     let upper = random >> 16;
-    upper << 16 | tag16(upper, 0x7269_6e67_7761_7264)
+    (upper << 16) | tag16(upper, 0x7269_6e67_7761_7264)
 }
 
 pub fn end_word(position: u64, id: u64) -> u64 {
-    position / 32 << 16 | tag16(position / 32, id)
+    ((position / 32) << 16) | tag16(position / 32, id)
 }
 
 pub fn mark_check(position: u64, sequence: u64, id: u64) -> u64 {

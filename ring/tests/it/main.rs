@@ -1,4 +1,5 @@
 //! Integration tests of the ring crate: one binary, a module a noun.
 
 mod common;
+mod edges;
 mod roundtrip;
