@@ -1,2 +1,37 @@
-//! x
+//! Chaos: kills real writers, readers and standbys of a Ringward channel at any instruction, and judges from a ledger kept
+//! outside the ring what the survivors received.
+//!
+//! ```text
+//! cli ──▶ run ──▶ hunt (who dies where) ──▶ engine (ptrace)
+//!          │  └──▶ floor, failover           what a takeover costs, and the least that it could
+//!          ▼
+//!        worker processes ──entries──▶ ledger (a pipe) ──▶ oracle ──▶ report, progress
+//! ```
+//!
+//! `unsafe` is in `engine/sys.rs`, `engine/tests.rs` and `worker.rs` only.
+
+pub mod cli;
+mod decode;
 pub mod engine;
+mod failover;
+mod floor;
+mod hunt;
+mod ledger;
+mod namespace;
+mod oracle;
+mod payload;
+mod progress;
+mod quantiles;
+mod report;
+mod run;
+mod stop;
+mod verdict;
+mod worker;
+
+/// The program: returns its exit code.
+pub fn main() -> i32 {
+    if engine::template::is_template() {
+        worker::serve();
+    }
+    cli::main()
+}

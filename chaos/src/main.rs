@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! `chaos`, see [`ringward_chaos`].
+
+fn main() {
+    std::process::exit(ringward_chaos::main());
+}

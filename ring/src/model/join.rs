@@ -65,7 +65,6 @@ fn join_against_wrap(wish: Wish, from: From, writer_weak: &'static [Weak], reade
 }
 
 const LATEST: &[(&str, &str)] = &[
-    ("from 1 of 2", "registered before the writer looked, at a record that was there"),
     ("from 1 of 3", "registered at 1: the writer may go to 3 and no further"),
     ("from 2 of 3", "seen at 1, begins at 2: the writer stops at 3 until it sees that"),
     ("from 2 of 4", "registered at 2: the writer may go to 4 and no further"),

@@ -73,6 +73,7 @@ fn losses_are_counted_exactly() {
         ("flipped-cursor.ring", 5, 0, Basis::Records),
         ("truncated-page.ring", 0, 5, Basis::Cursor),
         ("truncated-record.ring", 3, 2, Basis::Cursor),
+        ("corrupt-released.ring", 16, 1, Basis::Cursor),
         ("gap.ring", 5, 2, Basis::Cursor),
         ("closed.ring", 5, 0, Basis::EndWord),
         ("fenced.ring", 4, 0, Basis::EndWord),

@@ -409,6 +409,13 @@ pub fn all() -> Vec<Golden> {
     let mut s = wrapped();
     s.flip(DATA + 4032 + 8, 1);
     add("corrupt-wrap.ring", "wrapped, one bit of the wrap marker flipped: no record lost", &["RW-IMG-CRC"], s.bytes);
+    let mut s = wrapped();
+    for at in [3808, 4032, 0] {
+        s.flip(DATA + at + 16, 2);
+    }
+    let origin =
+        "wrapped, damaged in the last record released, the wrap marker, and the first record behind it: one lost";
+    add("corrupt-released.ring", origin, &["RW-IMG-CRC"], s.bytes);
     let mut s = fresh();
     for len in [0, 1, 8, 100] {
         s.push(1, len);

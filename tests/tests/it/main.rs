@@ -1,0 +1,3 @@
+//! Tests across the crates: one binary, a module a noun.
+
+mod startup;
