@@ -117,12 +117,12 @@ impl Entry {
         put(4, &self.worker.to_le_bytes());
         put(8, &self.code.to_le_bytes());
         put(12, &self.record_type.to_le_bytes());
-        put(16, &self.generation.to_le_bytes()[..6]);
-        put(22, &self.len.to_le_bytes());
-        put(26, &self.sequence.to_le_bytes()[..6]);
-        put(32, &self.nonce.to_le_bytes());
-        put(40, &self.ns.to_le_bytes());
-        put(48, &self.head);
+        put(16, &self.len.to_le_bytes());
+        put(20, &self.generation.to_le_bytes());
+        put(28, &self.sequence.to_le_bytes());
+        put(36, &self.nonce.to_le_bytes());
+        put(44, &self.ns.to_le_bytes());
+        put(52, &self.head);
         out
     }
 
@@ -130,9 +130,9 @@ impl Entry {
     pub(crate) fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
         let kind = *KINDS.get(usize::from(bytes[0]).checked_sub(1)?)?;
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let wide = |at: usize, len: usize| bytes[at..at + len].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         let mut head = [0; HEAD];
-        head.copy_from_slice(&bytes[48..]);
+        head.copy_from_slice(&bytes[ENTRY - HEAD..]);
         Some(Entry {
             kind,
             flag: bytes[1] != 0,
@@ -140,11 +140,11 @@ impl Entry {
             worker: u32_at(4),
             code: u32_at(8),
             record_type: u32_at(12),
-            generation: wide(16, 6),
-            len: u32_at(22),
-            sequence: wide(26, 6),
-            nonce: wide(32, 8),
-            ns: wide(40, 8),
+            len: u32_at(16),
+            generation: u64_at(20),
+            sequence: u64_at(28),
+            nonce: u64_at(36),
+            ns: u64_at(44),
             head,
         })
     }
@@ -233,8 +233,8 @@ mod tests {
             let mut entry = Entry::new(kind, 3, 0xfedc_ba98);
             entry.flag = true;
             (entry.code, entry.record_type, entry.len) = (1, u32::MAX, 0x8000_0001);
-            (entry.generation, entry.sequence, entry.nonce) = (1 << 47 | 5, (1 << 48) - 1, u64::MAX - 9);
-            entry.head = *b"0123456789abcdef";
+            (entry.generation, entry.sequence, entry.nonce) = (u64::MAX - 1, 1 << 63, u64::MAX - 9);
+            entry.head = *b"0123456789ab";
             assert_eq!(Entry::decode(&entry.encode()), Some(entry));
         }
         assert_eq!(Entry::decode(&[0; ENTRY]), None);

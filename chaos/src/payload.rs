@@ -2,7 +2,7 @@
 //! without having been told anything.
 
 /// Bytes of a payload that an entry of the ledger holds.
-pub(crate) const HEAD: usize = 16;
+pub(crate) const HEAD: usize = 12;
 
 /// A small generator of numbers (SplitMix64): the same seed, the same numbers, on every machine.
 #[derive(Debug, Clone)]

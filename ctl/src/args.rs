@@ -39,6 +39,7 @@ pub(crate) enum Command {
     Recv(Recv),
     Ls(Ls),
     Inspect(Inspect),
+    Watch(Watch),
 }
 
 /// Push stdin into a channel, record by record
@@ -161,6 +162,9 @@ pub(crate) struct Recv {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = CODES)]
 pub(crate) struct Ls {
+    /// Look twice, so far apart: a writer that is silent for 2 s or more then shows as stalled
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) sample: Option<Duration>,
     /// As one JSON document
     #[arg(long)]
     pub(crate) json: bool,
@@ -172,9 +176,54 @@ pub(crate) struct Ls {
 pub(crate) struct Inspect {
     /// Name of the channel
     pub(crate) channel: String,
+    /// Look twice, so far apart: a writer that is silent for 2 s or more then shows as stalled
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) sample: Option<Duration>,
     /// As one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Watch over the channels of a namespace in the foreground: classify each, and take away what is provably nobody's
+///
+/// Prints a channel whenever its verdict changes or something is done about it, until a signal comes.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = CODES)]
+pub(crate) struct Watch {
+    /// What to do about a channel that is nobody's
+    #[arg(long, default_value = "report", value_name = "WHAT")]
+    pub(crate) mode: Mode,
+    /// How long it must have been nobody's; counted from a mark on the file, so that it survives this watchdog
+    #[arg(long, default_value = "1m", value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Duration,
+    /// Durable readers that don't come back keep a channel for so long [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) expire_durable: Option<Duration>,
+    /// How long a writer may be silent before it counts as stalled
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration)]
+    pub(crate) stall_timeout: Duration,
+    /// Time between two looks
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = duration)]
+    pub(crate) interval: Duration,
+    /// Look once and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Overwrite data with zeros before it is unlinked
+    #[arg(long)]
+    pub(crate) wipe: bool,
+    /// As JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Say so
+    Report,
+    /// Rename it to .quarantine-… in the namespace, with its bytes
+    Quarantine,
+    /// Unlink it
+    Reclaim,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

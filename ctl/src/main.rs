@@ -18,6 +18,7 @@ mod send;
 mod stop;
 mod survey;
 mod units;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -34,8 +35,9 @@ fn main() -> ExitCode {
     let ended = Stop::install().and_then(|stop| match args.command {
         Command::Send(send) => send::run(&args.place, &send, &stop),
         Command::Recv(recv) => recv::run(&args.place, &recv, &stop),
-        Command::Ls(ls) => ls::run(&args.place, &ls),
-        Command::Inspect(inspect) => inspect::run(&args.place, &inspect),
+        Command::Ls(ls) => ls::run(&args.place, &ls, &stop),
+        Command::Inspect(inspect) => inspect::run(&args.place, &inspect, &stop),
+        Command::Watch(watch) => watch::run(&args.place, &watch, &stop),
     });
     exit::report(ended)
 }

@@ -1,9 +1,9 @@
 //! The one place that the protocol files take their atomics and fences from.
 //!
 //! Built normally these are `core`'s; with the feature `loom` they are loom's, so that the model checker explores the
-//! very code that ships, on a heap-built [`Memory`](crate::memory::Memory). There, and only there, a model can *weaken* what one of its
-//! threads does ([`Weak`]), to show that the checker notices: each happens-before edge of `docs/PROTOCOL.md` is seen red without
-//! one of its ends.
+//! very code that ships, on a heap-built [`Memory`](crate::memory::Memory). There, and only there, a model can *weaken*
+//! what one of its threads does ([`Weak`]), to show that the checker notices: each happens-before edge of
+//! `docs/PROTOCOL.md` is seen red without one of its ends.
 
 #[cfg(not(feature = "loom"))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -78,7 +78,8 @@ mod modelled {
     pub(crate) use loom::sync::atomic::Ordering;
 
     std::thread_local! {
-        // All threads of a model run on one thread of the system: most models weaken nothing, and then this is all it costs.
+        // All threads of a model run on one thread of the system: most models weaken nothing, and then this is all it
+        // costs.
         static ANY: Cell<bool> = const { Cell::new(false) };
     }
     loom::thread_local! {

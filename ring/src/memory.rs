@@ -191,8 +191,8 @@ impl<'m> Data<'m> {
     }
 }
 
-/// Notices two threads at the same bytes of which one writes, with nothing between them that orders them: what is a data race
-/// on the real, non-atomic bytes.
+/// Notices two threads at the same bytes of which one writes, with nothing between them that orders them: what is a
+/// data race on the real, non-atomic bytes.
 #[cfg(feature = "loom")]
 #[derive(Debug, Default)]
 pub(crate) struct Watched(loom::cell::UnsafeCell<()>);

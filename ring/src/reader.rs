@@ -356,8 +356,9 @@ impl<M: Memory> Reader<M> {
         let load = || page.succession.state.load(Ordering::Acquire);
         let early = weakened(Weak::ReaderStateFirst).then(load);
         let position = cursor::position(&page.cursor.cursor.position); // E1:load
-        // E4:reader: the state is loaded *after* the position. If it is still open, the position was published before any
-        // successor read it, and so is not behind the end. The compiler fence is this side's half of the successor's barrier.
+        // E4:reader: the state is loaded *after* the position. If it is still open, the position was published before
+        // any successor read it, and so is not behind the end. The compiler fence is this side's half of the
+        // successor's barrier.
         light_fence();
         let state = early.unwrap_or_else(load);
         if state == State::OPEN.0 {

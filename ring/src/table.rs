@@ -197,7 +197,8 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
     shared.taken.store(lowest.sequence, Ordering::Relaxed);
     shared.state.store(SlotState::PROVISIONAL.0, Ordering::Release);
     fence(Ordering::SeqCst); // E5:joiner
-    // Not below what was published when the fence was passed: the lower checkpoint of a writer that is too fast for us may be older.
+    // Not below what was published when the fence was passed: the lower checkpoint of a writer that is too fast for us
+    // may be older.
     let now = cursor::position(&page.cursor.cursor.position).map(|at| if weakened(Weak::OlderSample) { 0 } else { at });
     let Some(second) = now.and_then(|now| sample(now.max(first.position))) else {
         shared.state.store(SlotState::FREE.0, Ordering::Release);

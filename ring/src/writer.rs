@@ -352,8 +352,8 @@ impl<M: Memory> Writer<M> {
         let open = || page.succession.state.load(Ordering::Acquire) == State::OPEN.0;
         let early = weakened(Weak::WriterStateFirst) && open();
         self.own.publish(&page.cursor.cursor, self.staged, self.shape.segment);
-        // E4:writer: published before the state is looked at. A successor sets the state, issues the heavy barrier, and only then
-        // reads the position: one of the two sees the other.
+        // E4:writer: published before the state is looked at. A successor sets the state, issues the heavy barrier, and
+        // only then reads the position: one of the two sees the other.
         let head = self.memory.head();
         wait::ring(&self.memory, &page.doorbell.bell, &head.data_waiters, self.light);
         if early || open() { Ok(()) } else { self.settle() }
@@ -408,8 +408,8 @@ impl<M: Memory> Writer<M> {
             return Err(self.end_with(PushError::Exhausted));
         }
         loop {
-            // E5:writer: a reader registers, fences, and then reads the limit; the writer publishes the limit, fences, and then
-            // reads the table again.
+            // E5:writer: a reader registers, fences, and then reads the limit; the writer publishes the limit, fences,
+            // and then reads the table again.
             fence(Ordering::SeqCst);
             let (mut slowest, mut slot) = self.slowest();
             let mut limit = slowest + self.shape.capacity;
@@ -476,8 +476,8 @@ impl<M: Memory> Writer<M> {
             let claimed = cursor::position(&shared.cursor.position).filter(|p| *p <= published);
             let position = match claimed {
                 Some(p) if !known.occupied => p,
-                // E7:writer: a newcomer that took the slot while nobody looked may begin further back; then its whole cursor
-                // checks. A stray store's would not.
+                // E7:writer: a newcomer that took the slot while nobody looked may begin further back; then its whole
+                // cursor checks. A stray store's would not.
                 Some(p) if p < known.position => match cursor::read(&shared.cursor, self.shape.segment) {
                     cursor::Reading::Sound(mark) if mark.position <= published => mark.position,
                     _ => known.position,

@@ -69,7 +69,8 @@ fn push_against_fence(without: Without) -> String {
     }
 }
 
-/// The heart of it: acknowledged is at or in front of the end and delivered, fenced is never delivered, the end is decided once.
+/// The heart of it: acknowledged is at or in front of the end and delivered, fenced is never delivered, the end is
+/// decided once.
 #[test]
 fn push_against_a_superseder() {
     const OUTCOMES: &[(&str, &str)] = &[

@@ -26,7 +26,8 @@ pub(super) struct Wish {
     pub(super) records: u64,
     /// Reader slots.
     pub(super) slots: usize,
-    /// Report unordered accesses to the same bytes. Not for joiners, who look for a border in bytes that they then verify.
+    /// Report unordered accesses to the same bytes. Not for joiners, who look for a border in bytes that they then
+    /// verify.
     pub(super) watched: bool,
     /// The writer thinks that nobody holds a byte.
     pub(super) blind: bool,

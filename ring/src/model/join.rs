@@ -33,7 +33,8 @@ fn join(heap: &Heap, slot: usize, from: From) -> Option<Reader<Heap>> {
     }
 }
 
-/// The writer has pushed one record and may push one more without looking. It pushes three more, round the ring, while a reader joins.
+/// The writer has pushed one record and may push one more without looking. It pushes three more, round the ring, while
+/// a reader joins.
 fn join_against_wrap(wish: Wish, from: From, writer_weak: &'static [Weak], reader_weak: &'static [Weak]) -> String {
     let heap = Heap::new(wish);
     let mut writer = heap.writer();
@@ -59,7 +60,8 @@ fn join_against_wrap(wish: Wish, from: From, writer_weak: &'static [Weak], reade
     let Mark { position, sequence: first } = reader.next();
     assert_eq!(position, first * SPAN);
     let pushed = pushing.join().unwrap();
-    // The ring keeps what a registered reader has not taken: nothing from its start on is missing, or `drain` finds a gap.
+    // The ring keeps what a registered reader has not taken: nothing from its start on is missing, or `drain` finds a
+    // gap.
     assert_eq!(drain(&mut reader), pushed, "the reader was run over");
     format!("from {first} of {pushed}")
 }
@@ -123,7 +125,8 @@ fn without_the_second_sample() {
     red(RING, &[], &[Weak::FirstSample]);
 }
 
-/// The joiner begins at a checkpoint that may be older than its fence. (Found by this model in the code as it first was.)
+/// The joiner begins at a checkpoint that may be older than its fence. (Found by this model in the code as it first
+/// was.)
 #[test]
 #[should_panic(expected = "a record that is not there")]
 fn with_an_older_checkpoint() {
@@ -206,7 +209,8 @@ fn without_the_state_sample() {
     expect_violation(Depth::Switches(3), || join_against_copy(&[], &[Weak::NoStateSample]));
 }
 
-/// E7: a slot changes hands while the writer does not look. The newcomer begins further back than the one that left had come.
+/// E7: a slot changes hands while the writer does not look. The newcomer begins further back than the one that left had
+/// come.
 #[test]
 fn a_slot_changes_hands() {
     explore(Depth::All, &[("kept", "the writer waits for the newcomer")], || {

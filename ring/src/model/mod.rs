@@ -1,12 +1,15 @@
-//! The protocol files under loom: every interleaving, and every value that the C++ memory model lets a load return, of small models.
+//! The protocol files under loom: every interleaving, and every value that the C++ memory model lets a load return, of
+//! small models.
 //!
-//! Each model declares its set of acceptable outcomes, with a phrase for each: an outcome outside the set fails it, and so does one inside
-//! that was never seen (a model that doesn't reach what it talks about proves nothing). Each edge of `docs/PROTOCOL.md` is also seen red: a
-//! `without_…` test weakens one thread ([`Weak`](crate::atomic::Weak)) and must end in the violation that it names.
+//! Each model declares its set of acceptable outcomes, with a phrase for each: an outcome outside the set fails it, and
+//! so does one inside that was never seen (a model that doesn't reach what it talks about proves nothing). Each edge of
+//! `docs/PROTOCOL.md` is also seen red: a `without_…` test weakens one thread ([`Weak`](crate::atomic::Weak)) and must
+//! end in the violation that it names.
 //!
-//! What loom does not show, and other means do: loads and stores are executed in program order (a load never sees a store that
-//! comes later in its own thread, so no load-buffering; [`Watched`](crate::memory::Watched) finds the missing orderings instead), nobody dies
-//! (the Promela models and `chaos`), and the asymmetric barrier is a full fence at both ends.
+//! What loom does not show, and other means do: loads and stores are executed in program order (a load never sees a
+//! store that comes later in its own thread, so no load-buffering; [`Watched`](crate::memory::Watched) finds the
+//! missing orderings instead), nobody dies (the Promela models and `chaos`), and the asymmetric barrier is a full fence
+//! at both ends.
 //!
 //! ```sh
 //! cargo test --release -p ringward-ring --features loom --lib model::

@@ -76,7 +76,8 @@ fn without_release_at_release() {
     expect_violation(Depth::All, || three_through_two(RING, LIGHT, &[Weak::LightFences, Weak::Releases]));
 }
 
-/// E2, the writer's end. Its acquire is backed by the full fence of the slow path that it is on anyway: red only without both.
+/// E2, the writer's end. Its acquire is backed by the full fence of the slow path that it is on anyway: red only
+/// without both.
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn without_acquire_of_the_table() {

@@ -1,7 +1,7 @@
 //! `docs/PROTOCOL.md` and the sources name the same ends of the same happens-before edges.
 //!
-//! An end is marked in a comment beside its code, as `E1:store`; the table says in which function of which file. Moving, adding or dropping
-//! one without the other fails here.
+//! An end is marked in a comment beside its code, as `E1:store`; the table says in which function of which file.
+//! Moving, adding or dropping one without the other fails here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,8 @@ type Ends = BTreeSet<(String, String, String)>;
 
 /// `E1:store` and the like in `text`.
 fn marks(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':').filter(|word| {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':').map(|word| word.trim_end_matches(':'));
+    words.filter(|word| {
         word.split_once(':').is_some_and(|(edge, end)| {
             let number = edge.strip_prefix('E').unwrap_or_default();
             !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && !end.is_empty() && !end.contains(':')
@@ -32,8 +33,8 @@ fn in_sources(folder: &Path) -> Ends {
                 function = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
             }
             let Some((_, comment)) = line.split_once("//") else { continue };
-            for mark in marks(comment.trim_end_matches(['.', ','])) {
-                ends.insert((mark.trim_end_matches(':').to_owned(), file.to_owned(), function.clone()));
+            for mark in marks(comment) {
+                ends.insert((mark.to_owned(), file.to_owned(), function.clone()));
             }
         }
     }

@@ -1,0 +1,425 @@
+#![allow(unsafe_code)]
+//! What the killed processes do: write, stand by, read, and tell the ledger.
+//!
+//! # Safety
+//!
+//! Nothing here is unsafe but the attribute that keeps the names of four functions, so that breakpoints find them; the
+//! names begin with `ringward_chaos_` and are nobody else's.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringward_recovery::{
+    Channel, Durability, Event, From, OpenError, Outcome, ReceiveError, Reader, SendError, Standby, Warmth, Writer,
+};
+use ringward_ring::writer::PushError;
+
+use crate::engine::template::{self, Job};
+use crate::ledger::{Entry, Kind, Pen, now};
+use crate::namespace::{self, Which};
+use crate::payload::{self, Dice};
+
+/// What the controller tells all workers of a channel, in one byte of a memory file.
+pub(crate) const RUN: u8 = 0;
+/// Writers hold their breath.
+pub(crate) const PAUSE: u8 = 1;
+/// The writer closes the channel, everybody goes home.
+pub(crate) const CLOSE: u8 = 2;
+
+/// Exit code of a worker that went home as told.
+pub(crate) const EXIT_HOME: i32 = 0;
+/// Exit code of a worker whose role ended with an error.
+pub(crate) const EXIT_FAILED: i32 = 3;
+
+/// What a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// Stands by until it is elected, then writes.
+    Standby = 1,
+    /// Reads, and keeps its place over its deaths.
+    Durable,
+    /// Reads, and gives its place up.
+    Ephemeral,
+    /// Tries to be the writer at once; says so and goes home if another is.
+    Claimant,
+    /// Parks on a lock, and tells when it was granted.
+    Parked,
+}
+
+const ROLES: [Role; 5] = [Role::Standby, Role::Durable, Role::Ephemeral, Role::Claimant, Role::Parked];
+
+/// How a worker is to behave.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders {
+    pub(crate) role: Role,
+    pub(crate) which: Which,
+    pub(crate) id: u32,
+    /// Number in the reader's name.
+    pub(crate) place: u32,
+    pub(crate) seed: u64,
+    pub(crate) root: PathBuf,
+    pub(crate) capacity: u64,
+    pub(crate) payload: (u32, u32),
+    /// Chance that a push is announced as the writer's last.
+    pub(crate) rate: f64,
+    pub(crate) beats: bool,
+}
+
+impl Orders {
+    /// As words, for the template.
+    pub(crate) fn to_words(&self) -> Vec<std::ffi::OsString> {
+        let numbers = format!(
+            "{} {} {} {} {} {} {} {} {} {}",
+            self.role as u8,
+            self.which as u8,
+            self.id,
+            self.place,
+            self.seed,
+            self.capacity,
+            self.payload.0,
+            self.payload.1,
+            self.rate.to_bits(),
+            u8::from(self.beats)
+        );
+        vec![numbers.into(), self.root.clone().into()]
+    }
+
+    fn from_words(words: &[std::ffi::OsString]) -> Option<Orders> {
+        let [numbers, root] = words else { return None };
+        let numbers: Vec<u64> = numbers.to_str()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let &[role, which, id, place, seed, capacity, min, max, rate, beats] = &numbers[..] else { return None };
+        Some(Orders {
+            role: *ROLES.get((role as usize).checked_sub(1)?)?,
+            which: Which::from_number(which as u8),
+            id: id as u32,
+            place: place as u32,
+            seed,
+            root: root.into(),
+            capacity,
+            payload: (min as u32, max as u32),
+            rate: f64::from_bits(rate),
+            beats: beats != 0,
+        })
+    }
+}
+
+/// Serves as a template of workers.
+pub(crate) fn serve() -> ! {
+    template::serve(work)
+}
+
+fn work(job: Job) -> i32 {
+    let Some(orders) = Orders::from_words(&job.args) else { return 2 };
+    let mut fds = job.fds.into_iter();
+    let (Some(pen), Some(control), Some(notes)) = (fds.next(), fds.next(), fds.next()) else { return 2 };
+    let desk =
+        Desk { pen: Pen::new(pen), control: control.into(), notes: notes.into(), dice: Dice::new(orders.seed, orders.id.into()), orders };
+    match (desk.orders.role, fds.next()) {
+        (Role::Standby | Role::Claimant, _) => desk.stand_by(),
+        (Role::Durable | Role::Ephemeral, _) => desk.read(),
+        (Role::Parked, Some(file)) => desk.park(file),
+        (Role::Parked, None) => 2,
+    }
+}
+
+/// Breakpoints go here: a push that is to be its writer's last comes next.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn ringward_chaos_doom(id: u32) -> u32 {
+    std::hint::black_box(id)
+}
+
+/// The push, and nothing else: the library's own code, as everybody gets it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn ringward_chaos_push(writer: &mut Writer, record_type: u32, payload: &[u8]) -> Result<u64, SendError> {
+    writer.push(record_type, payload)
+}
+
+/// The receive, and nothing else.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn ringward_chaos_recv(
+    reader: &mut Reader,
+    buf: &mut [u8],
+    timeout: Duration,
+) -> Result<Option<Event>, ReceiveError> {
+    reader.recv(buf, timeout)
+}
+
+/// The wait of a standby, from parking to having been elected.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn ringward_chaos_wait(standby: &mut Standby, timeout: Duration) -> Result<Outcome, OpenError> {
+    standby.wait(timeout)
+}
+
+/// What a worker has on its desk.
+struct Desk {
+    pen: Pen<OwnedFd>,
+    control: File,
+    notes: File,
+    dice: Dice,
+    orders: Orders,
+}
+
+impl Desk {
+    fn entry(&self, kind: Kind) -> Entry {
+        Entry::new(kind, self.orders.which as u8, self.orders.id)
+    }
+
+    fn told(&self) -> u8 {
+        let mut byte = [RUN];
+        let _ = self.control.read_exact_at(&mut byte, self.orders.which as u64);
+        byte[0]
+    }
+
+    /// Leaves a note for people; it goes to the end of the file, which is opened to append.
+    fn note(&self, text: &str) {
+        use std::io::Write as _;
+        let line = format!("worker {} ({:?}): {text}\n", self.orders.id, self.orders.role);
+        let _ = (&self.notes).write_all(line.as_bytes());
+    }
+
+    fn fail(&self, text: &str) -> i32 {
+        self.note(text);
+        self.pen.write([self.entry(Kind::Failed)]);
+        EXIT_FAILED
+    }
+
+    fn channel(&self) -> Result<Channel, String> {
+        let namespace = namespace::open(&self.orders.root)?;
+        namespace::channel(&namespace, self.orders.which, self.orders.capacity, self.orders.beats)
+    }
+
+    fn stand_by(mut self) -> i32 {
+        let channel = match self.channel() {
+            Ok(channel) => channel,
+            Err(why) => return self.fail(&why),
+        };
+        if self.orders.role == Role::Claimant {
+            return match channel.writer() {
+                // It was closed, and is to stay so.
+                Ok(writer) if self.told() == CLOSE => {
+                    let _ = writer.close();
+                    EXIT_HOME
+                }
+                Ok(writer) => self.write(writer),
+                Err(OpenError::Owned { .. } | OpenError::ChainFull { .. } | OpenError::Busy { .. }) => EXIT_HOME,
+                Err(error) => self.fail(&error.to_string()),
+            };
+        }
+        let mut standby = match channel.standby(Warmth::Hot) {
+            Ok(standby) => standby,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        loop {
+            match ringward_chaos_wait(&mut standby, Duration::from_millis(500)) {
+                Ok(Outcome::Elected(writer)) => {
+                    drop(standby);
+                    return self.write(*writer);
+                }
+                Ok(Outcome::Closed { .. }) => return EXIT_HOME,
+                Ok(_) => {}
+                // The readers are behind; they will come.
+                Err(OpenError::ChainFull { .. }) => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => return self.fail(&error.to_string()),
+            }
+        }
+    }
+
+    fn write(&mut self, mut writer: Writer) -> i32 {
+        let (min, max) = self.orders.payload;
+        let mut buf = vec![0; max as usize];
+        let mut count = 0_u64;
+        let mut entry = self.entry(Kind::Elected);
+        entry.generation = writer.generation();
+        entry.sequence = writer.next_sequence();
+        let generation = entry.generation;
+        let burst = self.dice.chance(0.5);
+        if self.dice.chance(0.7) {
+            writer.set_spin(self.dice.below(40) as u32);
+        }
+        let (mut nonce, mut len) = self.draft(&mut count, min, max);
+        self.pen.write([entry, self.intent(nonce, len)]);
+        loop {
+            match self.told() {
+                RUN => {}
+                PAUSE => {
+                    std::thread::sleep(Duration::from_micros(500));
+                    continue;
+                }
+                _ => {
+                    let mut entry = self.entry(Kind::Closed);
+                    entry.sequence = writer.next_sequence();
+                    return match writer.close() {
+                        Ok(()) => {
+                            self.pen.write([entry]);
+                            EXIT_HOME
+                        }
+                        Err(error) => self.fail(&format!("close: {error}")),
+                    };
+                }
+            }
+            payload::fill(nonce, &mut buf[..len as usize]);
+            if self.dice.chance(self.orders.rate) {
+                ringward_chaos_doom(self.orders.id);
+            }
+            let pushed = ringward_chaos_push(&mut writer, payload::record_type(nonce), &buf[..len as usize]);
+            let mut entry = self.entry(if pushed.is_ok() { Kind::Acked } else { Kind::Refused });
+            (entry.nonce, entry.len, entry.generation) = (nonce, len, generation);
+            let result = match pushed {
+                Ok(sequence) => {
+                    entry.sequence = sequence;
+                    None
+                }
+                Err(SendError::Push(PushError::Full { .. })) => None,
+                Err(error) => Some(error),
+            };
+            (nonce, len) = self.draft(&mut count, min, max);
+            if let Some(error) = result {
+                entry.code = 1;
+                self.pen.write([entry]);
+                return self.fail(&format!("push: {error}"));
+            }
+            self.pen.write([entry, self.intent(nonce, len)]);
+            let pause = match (burst, self.dice.below(16)) {
+                (true, 0) => self.dice.below(60),
+                (true, _) => 0,
+                (false, 0) => self.dice.below(2000),
+                (false, _) => self.dice.below(150),
+            };
+            if self.orders.which == Which::Failover {
+                std::thread::sleep(Duration::from_micros(1000));
+            } else if pause > 0 {
+                std::thread::sleep(Duration::from_micros(pause));
+            }
+        }
+    }
+
+    /// The next record: its nonce and its length.
+    fn draft(&mut self, count: &mut u64, min: u32, max: u32) -> (u64, u32) {
+        *count += 1;
+        let nonce = u64::from(self.orders.id) << 32 | *count;
+        let span = u64::from(max - min) + 1;
+        let len = match self.dice.below(8) {
+            // As many short ones as long ones, and the borders of the fast paths for copies and checksums.
+            0..4 => self.dice.below(span.min(260)),
+            4 => self.dice.below(span.min(1100)),
+            _ => self.dice.below(span),
+        };
+        (nonce, min + len as u32)
+    }
+
+    fn intent(&self, nonce: u64, len: u32) -> Entry {
+        let mut entry = self.entry(Kind::Intent);
+        (entry.nonce, entry.len) = (nonce, len);
+        entry
+    }
+
+    fn read(mut self) -> i32 {
+        let channel = match self.channel() {
+            Ok(channel) => channel,
+            Err(why) => return self.fail(&why),
+        };
+        let durable = self.orders.role == Role::Durable;
+        let durability = if durable { Durability::Durable } else { Durability::Ephemeral };
+        let name = format!("{}{}", if durable { "durable-" } else { "reader-" }, self.orders.place);
+        let mut reader = loop {
+            match channel.reader(&name, durability, From::Oldest) {
+                Ok(reader) => break reader,
+                // The channel is not born yet; or nobody has followed a dead writer yet; or everybody is faster than we.
+                Err(OpenError::Missing { .. } | OpenError::NoWriter { .. } | OpenError::Busy { .. }) => {
+                    if self.told() == CLOSE && !durable {
+                        return EXIT_HOME;
+                    }
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+                Err(OpenError::Closed { .. }) => return EXIT_HOME,
+                Err(error) => return self.fail(&format!("open: {error}")),
+            }
+        };
+        let mut entry = self.entry(Kind::Joined);
+        (entry.generation, entry.sequence) = (reader.generation(), reader.next_sequence());
+        (entry.flag, entry.nonce) = (durable, self.orders.place.into());
+        self.pen.write([entry]);
+        if self.dice.chance(0.6) {
+            reader.set_spin(self.dice.below(60) as u32);
+        }
+        let mut buf = vec![0; reader.record_limit().max(self.orders.payload.1 as usize)];
+        let storm = self.orders.which == Which::Storm;
+        loop {
+            match ringward_chaos_recv(&mut reader, &mut buf, Duration::from_millis(20)) {
+                Ok(None) => {}
+                Ok(Some(event)) => {
+                    let at = now();
+                    let mut entry = self.translate(&event, &buf, &reader);
+                    entry.ns = at;
+                    self.pen.write([entry]);
+                    if matches!(event, Event::Closed { .. }) {
+                        return EXIT_HOME;
+                    }
+                }
+                Err(error) => return self.fail(&format!("recv: {error}")),
+            }
+            if storm && self.dice.below(256) == 0 {
+                std::thread::sleep(Duration::from_micros(self.dice.below(4000)));
+            }
+        }
+    }
+
+    fn translate(&self, event: &Event, buf: &[u8], reader: &Reader) -> Entry {
+        let mut entry = self.entry(Kind::Told);
+        entry.generation = reader.generation();
+        match *event {
+            Event::Record { sequence, record_type, len, redelivered } => {
+                let payload = &buf[..len];
+                let claimed = payload::claimed(payload);
+                entry.kind = Kind::Record;
+                (entry.sequence, entry.record_type, entry.len, entry.flag) =
+                    (sequence, record_type, len as u32, redelivered);
+                entry.nonce = claimed.unwrap_or(0);
+                let wrong = claimed.and_then(|nonce| payload::first_wrong(nonce, payload));
+                entry.code = wrong.map_or(0, |at| at as u32 + 1);
+                entry.head = payload::head(payload);
+            }
+            Event::Gap { from, count, .. } => {
+                entry.kind = Kind::Gap;
+                entry.sequence = from;
+                entry.nonce = count.unwrap_or(u64::MAX);
+            }
+            Event::Restarted { old, new } => {
+                entry.kind = Kind::Restarted;
+                (entry.sequence, entry.generation) = (old, new);
+            }
+            Event::Closed { .. } => {
+                entry.kind = Kind::End;
+                entry.sequence = reader.next_sequence();
+            }
+            Event::WriterGone { .. } => entry.code = 1,
+            Event::Stalled { .. } => entry.code = 2,
+            _ => entry.code = 3,
+        }
+        entry
+    }
+
+    /// Waits for a lock that another process holds, and tells when it was granted.
+    fn park(self, file: OwnedFd) -> i32 {
+        use nix::fcntl::{FcntlArg, fcntl};
+        let lock = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as _,
+            l_whence: 0,
+            l_start: 0,
+            l_len: 1,
+            l_pid: 0,
+        };
+        if let Err(errno) = fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)) {
+            return self.fail(&format!("F_OFD_SETLKW: {errno}"));
+        }
+        self.pen.write([self.entry(Kind::Woke)]);
+        EXIT_HOME
+    }
+}

@@ -1,0 +1,119 @@
+//! The frame of `recv --framed`, and files of frames.
+//!
+//! ```text
+//! 0          8      12      16
+//! | sequence | type | length | payload … |      little-endian
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::exit::Failure;
+
+/// Bytes in front of each payload.
+pub(crate) const HEADER: usize = 16;
+
+/// The header of a frame.
+pub(crate) fn header(sequence: u64, record_type: u32, len: usize) -> [u8; HEADER] {
+    let mut out = [0; HEADER];
+    out[..8].copy_from_slice(&sequence.to_le_bytes());
+    out[8..12].copy_from_slice(&record_type.to_le_bytes());
+    // A record's length comes out of a 32-bit field.
+    out[12..].copy_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+    out
+}
+
+/// A file of frames, ready to be appended to.
+#[derive(Debug)]
+pub(crate) struct FrameFile {
+    pub(crate) file: File,
+    /// The sequence number behind the last frame; 0 without one.
+    pub(crate) next: u64,
+    /// Bytes of a torn frame that were cut off.
+    pub(crate) torn: u64,
+}
+
+/// Opens or makes a file of frames; cuts off the torn frame that a receiver killed inside its last write has left.
+pub(crate) fn open(path: &Path) -> Result<FrameFile, Failure> {
+    let failed = |doing: &str, error: std::io::Error| {
+        Failure::Refused(format!("{}: {doing}: {error} [RW-CTL-OUTPUT]", path.display()))
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| failed("open", error))?;
+    let meta = file.metadata().map_err(|error| failed("fstat", error))?;
+    if !meta.is_file() {
+        let message = format!("{} is no regular file; write frames to stdout instead [RW-CTL-OUTPUT]", path.display());
+        return Err(Failure::Refused(message));
+    }
+    let len = meta.len();
+    let (mut at, mut next) = (0u64, 0u64);
+    let mut reader = BufReader::with_capacity(64 << 10, &file);
+    while len - at >= HEADER as u64 {
+        let mut header = [0; HEADER];
+        reader.read_exact(&mut header).map_err(|error| failed("read", error))?;
+        let sequence = u64::from_le_bytes(header[..8].try_into().unwrap_or_default());
+        let payload = u64::from(u32::from_le_bytes(header[12..].try_into().unwrap_or_default()));
+        if sequence < next || sequence == u64::MAX {
+            return Err(Failure::Refused(format!(
+                "{} is no file of frames in order: at byte {at} sequence {sequence} where {next} or more should be; \
+                 choose another file [RW-CTL-OUTPUT]",
+                path.display()
+            )));
+        }
+        if len - at - (HEADER as u64) < payload {
+            break; // torn
+        }
+        let skip = i64::try_from(payload).unwrap_or(i64::MAX);
+        reader.seek_relative(skip).map_err(|error| failed("seek", error))?;
+        at += HEADER as u64 + payload;
+        next = sequence + 1;
+    }
+    drop(reader);
+    if at < len {
+        file.set_len(at).map_err(|error| failed("cut a torn frame off", error))?;
+    }
+    file.seek(SeekFrom::Start(at)).map_err(|error| failed("seek", error))?;
+    Ok(FrameFile { file, next, torn: len - at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(sequence: u64, payload: &[u8]) -> Vec<u8> {
+        [&header(sequence, 7, payload.len())[..], payload].concat()
+    }
+
+    #[test]
+    fn a_torn_frame_is_cut_off_wherever_it_tore() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let whole = [frame(3, b"abc"), frame(5, b"")].concat();
+        let last = frame(6, b"0123456789");
+        for torn in 0..last.len() {
+            std::fs::write(&path, [&whole[..], &last[..torn]].concat()).unwrap();
+            let opened = open(&path).unwrap();
+            assert_eq!((opened.next, opened.torn), (6, torn as u64));
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        std::fs::write(&path, [&whole[..], &last[..]].concat()).unwrap();
+        assert_eq!(open(&path).unwrap().next, 7);
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let other = [frame(3, b"abc"), frame(2, b"abc")].concat();
+        std::fs::write(&path, &other).unwrap();
+        assert!(matches!(open(&path), Err(Failure::Refused(why)) if why.contains("RW-CTL-OUTPUT")));
+        assert_eq!(std::fs::read(&path).unwrap(), other);
+        assert!(matches!(open(Path::new("/dev/null")), Err(Failure::Refused(_))));
+    }
+}

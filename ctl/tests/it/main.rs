@@ -1,0 +1,1 @@
+//! Integration tests of `ringward`: one binary, a module a noun.
