@@ -70,8 +70,8 @@ impl Input {
     /// Stdin, for records of at most `limit` bytes.
     pub(crate) fn new(frame: Frame, limit: u64, stop: &Stop) -> Input {
         let stdin = io::stdin();
-        let is_file = rustix::fs::fstat(&stdin)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        let is_file =
+            rustix::fs::fstat(&stdin).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         Input {
             stdin,
             stop: stop.clone(),

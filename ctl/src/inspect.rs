@@ -88,10 +88,16 @@ fn owner_words(owner: &OwnerView) -> String {
     match (owner.whereabouts, lock) {
         ("here", true) => format!("the writer is process {pid}: it is here and holds the writer lock"),
         ("here", false) => format!("process {pid} was the writer: it is here, but has let go of the writer lock"),
-        ("gone", true) => format!("process {pid} was the writer and is gone, but its lock is held: a leaked descriptor"),
+        ("gone", true) => {
+            format!("process {pid} was the writer and is gone, but its lock is held: a leaked descriptor")
+        }
         ("gone", false) => format!("process {pid} was the writer: it is gone, and the writer lock is free"),
-        (_, true) => format!("the writer lock is held; the writer wrote itself down as process {pid}, which can't be seen from here"),
-        (_, false) => format!("the writer lock is free; the writer wrote itself down as process {pid}, which can't be seen from here"),
+        (_, true) => format!(
+            "the writer lock is held; the writer wrote itself down as process {pid}, which can't be seen from here"
+        ),
+        (_, false) => format!(
+            "the writer lock is free; the writer wrote itself down as process {pid}, which can't be seen from here"
+        ),
     }
 }
 
@@ -140,10 +146,9 @@ fn generation_words(generation: &GenerationView) -> String {
     let _ = writeln!(out, "  {}", where_words(seen));
     let _ = writeln!(out, "  {}", end_words(seen));
     if let Some(before) = &seen.predecessor {
-        let end = seen.predecessor_end.map_or_else(
-            || "nobody knows where that ended".to_owned(),
-            |end| format!("which ended at byte {end}"),
-        );
+        let end = seen
+            .predecessor_end
+            .map_or_else(|| "nobody knows where that ended".to_owned(), |end| format!("which ended at byte {end}"));
         let _ = writeln!(out, "  follows segment {before}, {end}");
     }
     for reader in &seen.readers {

@@ -33,9 +33,16 @@ pub(crate) fn run(at: &Place, args: &Ls, stop: &Stop) -> Result<Done, Failure> {
 fn table(channels: &[ChannelView]) -> String {
     let mut rows = vec![["CHANNEL", "VERDICT", "GENERATION", "OWNER", "NEXT", "MEMORY", "READERS"].map(str::to_owned)];
     for channel in channels {
-        let generation = channel.generation.map_or_else(|| "-".to_owned(), |newest| {
-            if channel.generations > 1 { format!("{newest} (of {})", channel.generations) } else { newest.to_string() }
-        });
+        let generation = channel.generation.map_or_else(
+            || "-".to_owned(),
+            |newest| {
+                if channel.generations > 1 {
+                    format!("{newest} (of {})", channel.generations)
+                } else {
+                    newest.to_string()
+                }
+            },
+        );
         let owner = match &channel.owner {
             Some(owner) if owner.lock_held => owner.pid.to_string(),
             Some(owner) => format!("({})", owner.pid),

@@ -41,8 +41,8 @@ impl To {
 impl Output {
     pub(crate) fn stdout(stop: &Stop) -> Output {
         let to = To::Stdout(io::stdout());
-        let is_file = rustix::fs::fstat(to.fd())
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        let is_file =
+            rustix::fs::fstat(to.fd()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         Output { to, stop: stop.clone(), is_file, next: 0 }
     }
 

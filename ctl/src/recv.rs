@@ -99,7 +99,9 @@ fn receive(reader: &mut Reader, output: &mut Output, args: &Recv, stop: &Stop) -
             Ok(None) => match args.timeout {
                 Some(timeout) if idle_since.elapsed() >= timeout => {
                     let next = reader.next_sequence();
-                    return Err(Failure::Nothing(format!("no record for {timeout:?}; the next is {next} [RW-CTL-TIMEOUT]")));
+                    return Err(Failure::Nothing(format!(
+                        "no record for {timeout:?}; the next is {next} [RW-CTL-TIMEOUT]"
+                    )));
                 }
                 _ => continue,
             },

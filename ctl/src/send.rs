@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ringward_recovery::{
-    Channel, Checksum, Config, Heal, Outcome, SendError, Warmth, WhenFull, WhenStuck, Writer,
-};
+use ringward_recovery::{Channel, Checksum, Config, Heal, Outcome, SendError, Warmth, WhenFull, WhenStuck, Writer};
+use ringward_ring::layout::{MAX_CAPACITY, MIN_CAPACITY, RECORD_HEADER, max_record};
 use ringward_ring::writer::PushError;
 
 use crate::args::{Full, Place, Send, Stuck, Sum};
@@ -21,34 +20,37 @@ pub(crate) fn run(at: &Place, args: &Send, stop: &Stop) -> Result<Done, Failure>
     let config = config(args);
     let namespace = place::namespace(at, true)?;
     let channel = place::channel(&namespace, &args.channel, config)?;
+    check_chunks(args)?;
     let Some(writer) = elect(&channel, args, stop)? else { return Ok(Done::All) };
     let limit = writer.segment().identity().record_limit;
-    if let Frame::Chunk(size) = args.frame {
-        if size > limit as usize {
-            // Dropping a writer that has written nothing leaves the channel as it was, one generation on.
-            return Err(Failure::Usage(format!(
-                "chunks of {size} bytes are over the record limit of {limit}; choose smaller ones, or a --capacity of at \
-                 least {}",
-                (size as u64 + 24).saturating_mul(2).checked_next_power_of_two().unwrap_or(1 << 36)
-            )));
-        }
-    }
     let mut sender = Sender { writer, args, stop, done: Done::All, bytes: 0 };
     let mut input = Input::new(args.frame, limit.into(), stop);
     let skipped = if args.resume { sender.skip(&mut input)? } else { 0 };
     let next = sender.writer.next_sequence();
     Note::Writing { generation: sender.writer.generation(), next, skipped }.tell(args.events);
     sender.wait_for_readers()?;
-    // With --resume the number of a record and its sequence number are one.
-    let number = |input: &Input| args.resume.then(|| input.records - 1);
-    loop {
-        let Some(record) = input.next()? else { break };
-        let number_wanted = sender.push(record)?;
-        if number(&input).is_some_and(|number| number != number_wanted) {
-            return Err(out_of_step(number_wanted, input.records - 1));
+    while let Some(record) = input.next()? {
+        let sequence = sender.push(record)?;
+        // With --resume the number of a record and its sequence number are one.
+        if args.resume && sequence + 1 != input.records {
+            return Err(out_of_step(sequence, input.records - 1));
         }
     }
     sender.finish(input.records - skipped)
+}
+
+/// Before anything is made: a chunk must fit.
+fn check_chunks(args: &Send) -> Result<(), Failure> {
+    let Frame::Chunk(size) = args.frame else { return Ok(()) };
+    let size = size as u64;
+    let limit = args.record_limit.map_or(max_record(args.capacity.max(MIN_CAPACITY)), u64::from);
+    if size <= limit {
+        return Ok(());
+    }
+    let needed = (size + RECORD_HEADER).saturating_mul(2).checked_next_power_of_two().unwrap_or(MAX_CAPACITY);
+    Err(Failure::Usage(format!(
+        "chunks of {size} bytes are over the record limit of {limit}; choose smaller ones, or a --capacity of {needed} or more"
+    )))
 }
 
 fn config(args: &Send) -> Config {

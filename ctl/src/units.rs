@@ -65,19 +65,23 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("4K", 4096), ("4KiB", 4096), ("1MiB", 1 << 20), ("2G", 2 << 30)] {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("4K", 4096), ("4KiB", 4096), ("1MiB", 1 << 20), ("2G", 2 << 30)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "K", "4 KiB", "-1", "4kb", "1.5M", "99999999999999999999", "18446744073709551615K"] {
             assert!(size(text).is_err(), "{text}");
         }
-        for (text, ms) in [("250ms", 250), ("5s", 5000), ("5", 5000), ("2m", 120_000), ("1h", 3_600_000), ("2000us", 2)] {
+        for (text, ms) in [("250ms", 250), ("5s", 5000), ("5", 5000), ("2m", 120_000), ("1h", 3_600_000), ("2000us", 2)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "s", "-1s", "1d", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
         }
-        for (bytes, text) in [(0, "0 B"), (4096, "4 KiB"), (5000, "5000 B"), (1 << 20, "1 MiB"), (1_600_000, "1.5 MiB")] {
+        for (bytes, text) in [(0, "0 B"), (4096, "4 KiB"), (5000, "5000 B"), (1 << 20, "1 MiB"), (1_600_000, "1.5 MiB")]
+        {
             assert_eq!(show_size(bytes), text);
         }
     }

@@ -78,7 +78,11 @@ fn notice_words(notice: &Notice) -> String {
         why.push(format!("generation {generation}"));
     }
     if evidence.owner_pid != 0 {
-        why.push(format!("writer {} {}", evidence.owner_pid, if evidence.writer_held { "holds its lock" } else { "has let go" }));
+        why.push(format!(
+            "writer {} {}",
+            evidence.owner_pid,
+            if evidence.writer_held { "holds its lock" } else { "has let go" }
+        ));
     }
     if evidence.readers_held > 0 {
         why.push(format!("{} reader bytes held", evidence.readers_held));

@@ -86,7 +86,7 @@ mod modelled {
         static MINE: Cell<u32> = Cell::new(0);
     }
 
-    /// From now on the running model thread does without each of `what`, and without nothing else.
+    /// From now on the running model thread does without each of `what`, and with all else.
     #[cfg(test)]
     pub(crate) fn weaken(what: &[Weak]) {
         ANY.set(ANY.get() || !what.is_empty());

@@ -6,7 +6,7 @@
 //! crash-safe storage; see the meta pages of LMDB.)
 
 use crate::atomic::{AtomicU64, Ordering, Weak, fence, weakened};
-use crate::layout::{ALIGN, Checkpoint, Cursor, MAX_POSITION};
+use crate::layout::{ALIGN, Checkpoint, Cursor, MAX_POSITION, MAX_SEQUENCE};
 use crate::word::SegmentId;
 
 /// A position and the sequence number of the record that begins there.
@@ -55,7 +55,8 @@ impl OwnCursor {
         }
         slot.position.store(to.position, Ordering::Relaxed);
         slot.sequence.store(to.sequence, Ordering::Relaxed);
-        slot.check.store(check(to, segment), Ordering::Relaxed);
+        // Release: whoever goes by a checkpoint alone, because the position is damaged, sees what lies in front of it too.
+        slot.check.store(check(to, segment), Ordering::Release);
         // E1:store, E2:store: whoever loads this position with acquire sees the checkpoint and, for the writer, the
         // records in front of it; for a reader, that it has done with them.
         shared.position.store(to.position, Ordering::Release);
@@ -81,13 +82,22 @@ pub enum Reading {
     Damaged,
 }
 
-fn load(slot: &Checkpoint, segment: SegmentId) -> Option<Mark> {
+/// A checkpoint, if it checks.
+#[inline(always)]
+pub(crate) fn load(slot: &Checkpoint, segment: SegmentId) -> Option<Mark> {
+    let found = slot.check.load(Ordering::Acquire);
     let mark =
         Mark { position: slot.position.load(Ordering::Relaxed), sequence: slot.sequence.load(Ordering::Relaxed) };
-    let sound = slot.check.load(Ordering::Relaxed) == check(mark, segment)
-        && mark.position % ALIGN == 0
-        && mark.position < MAX_POSITION * 2;
-    sound.then_some(mark)
+    let possible = mark.position % ALIGN == 0 && mark.position < MAX_POSITION * 2 && mark.sequence < MAX_SEQUENCE;
+    (possible && found == check(mark, segment)).then_some(mark)
+}
+
+/// Whether a checkpoint of `position` is there and checks.
+#[inline(always)]
+pub(crate) fn vouched(shared: &Cursor, position: u64, segment: SegmentId) -> bool {
+    shared.checkpoints.iter().any(|slot| {
+        slot.position.load(Ordering::Relaxed) == position && load(slot, segment).is_some_and(|m| m.position == position)
+    })
 }
 
 /// Reads a peer's cursor once. The peer may be moving on: a mark that is returned was true at some moment of the call.

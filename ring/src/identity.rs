@@ -16,7 +16,8 @@
 
 use crate::checksum::crc32c;
 use crate::layout::{
-    Geometry, IDENTITY_LEN, MAGIC, MAJOR, MAX_CAPACITY, MAX_PAGE, MAX_SLOTS, MIN_CAPACITY, MIN_PAGE, MINOR, max_record,
+    ALIGN, Geometry, IDENTITY_LEN, MAGIC, MAJOR, MAX_CAPACITY, MAX_PAGE, MAX_POSITION, MAX_SEQUENCE, MAX_SLOTS,
+    MIN_CAPACITY, MIN_PAGE, MINOR, max_record,
 };
 use crate::memory::Shape;
 use crate::word::{Checksum, SegmentId};
@@ -216,9 +217,12 @@ impl UnverifiedIdentity<'_> {
         field("generation", generation, generation >= 1)?;
         let segment = SegmentId(self.u64(72));
         field("segment id", segment.0, segment.is_valid())?;
+        let first_sequence = self.u64(80);
+        field("first sequence", first_sequence, first_sequence < MAX_SEQUENCE)?;
         let before = SegmentId(self.u64(88));
         field("predecessor id", before.0, before.0 == 0 || before.is_valid())?;
         let end = self.u64(96);
+        field("predecessor's end", end, end == u64::MAX || (end % ALIGN == 0 && end < 2 * MAX_POSITION))?;
         let predecessor =
             (before.0 != 0).then_some(Predecessor { segment: before, end: (end != u64::MAX).then_some(end) });
         Ok(Identity {
@@ -231,7 +235,7 @@ impl UnverifiedIdentity<'_> {
             channel: self.u64(56),
             generation,
             segment,
-            first_sequence: self.u64(80),
+            first_sequence,
             predecessor,
             owner: Owner {
                 pid: self.u32(104),

@@ -47,6 +47,9 @@ pub const RECORD_HEADER: u64 = 24;
 /// Positions stay below this; a writer that comes near it succeeds itself with a new generation (2⁵² bytes = 4 PiB).
 pub const MAX_POSITION: u64 = 1 << 52;
 
+/// Sequence numbers stay below this (2⁶³): forged ones can't make sums overflow.
+pub const MAX_SEQUENCE: u64 = 1 << 63;
+
 /// Byte of the segment's inode whose exclusive lock says "the writer lives".
 pub const WRITER_BYTE: u64 = 0;
 /// Byte of the segment's inode whose exclusive lock says "the reader in slot 0 lives"; slot `i` has this plus `i`.

@@ -12,6 +12,8 @@ mod atomic;
 pub mod checksum;
 pub mod cursor;
 pub mod identity;
+#[cfg(not(feature = "loom"))]
+pub mod image;
 pub mod layout;
 #[cfg(not(feature = "loom"))]
 pub mod lend;

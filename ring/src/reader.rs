@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::atomic::{Ordering, Weak, light_fence, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
-use crate::layout::RECORD_HEADER;
+use crate::layout::{MAX_SEQUENCE, RECORD_HEADER};
 use crate::memory::{Memory, Shape, Slept};
-use crate::record::{self, RecordHeader};
+use crate::record::{self, RecordHeader, Search};
 use crate::succession;
 use crate::wait;
 use crate::word::{End, RecordKind, SlotState, State};
@@ -355,7 +355,17 @@ impl<M: Memory> Reader<M> {
         let page = self.memory.page();
         let load = || page.succession.state.load(Ordering::Acquire);
         let early = weakened(Weak::ReaderStateFirst).then(load);
-        let position = cursor::position(&page.cursor.cursor.position); // E1:load
+        let mut position = cursor::position(&page.cursor.cursor.position); // E1:load
+        if let Some(found) = position.filter(|p| *p != self.next.position) {
+            // A flipped bit must not send anybody among bytes that were never published: only a position that its
+            // checkpoint vouches for is gone by. (Its owner may have been too fast for us: then what both leave certain.)
+            if !cursor::vouched(&page.cursor.cursor, found, self.shape.segment) {
+                position = match cursor::read(&page.cursor.cursor, self.shape.segment) {
+                    Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } => Some(mark.position),
+                    Reading::Damaged => None,
+                };
+            }
+        }
         // E4:reader: the state is loaded *after* the position. If it is still open, the position was published before
         // any successor read it, and so is not behind the end. The compiler fence is this side's half of the
         // successor's barrier.
@@ -387,11 +397,9 @@ impl<M: Memory> Reader<M> {
         if state == State::OPEN || state.known().is_none() {
             // The position is damaged, or the writer has run over this reader, or the state itself is damaged.
             // Whatever lies in front of the *lower* checkpoint was published; the next push mends the position.
-            return match cursor::read(&page.cursor.cursor, self.shape.segment) {
-                Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } if state == State::OPEN => {
-                    self.advance_to(mark)
-                }
-                _ => Ok(Some(Taken::Empty)),
+            return match self.read_while_open() {
+                Some(mark) => self.advance_to(mark),
+                None => Ok(Some(Taken::Empty)),
             };
         }
         match succession::end(&self.memory) {
@@ -411,6 +419,18 @@ impl<M: Memory> Reader<M> {
             Ok(End::Unknown) => Err(RecvError::UnknownEnd { next }),
             // Fenced and not decided, or a damaged word that a successor will decide again: take nothing new.
             Ok(End::Undecided) | Err(_) => Ok(Some(Taken::Empty)),
+        }
+    }
+
+    /// The writer's cursor, if the generation is open *behind* the look at it: only then does it not lie beyond the end.
+    fn read_while_open(&self) -> Option<Mark> {
+        let reading = cursor::read(&self.memory.page().cursor.cursor, self.shape.segment);
+        light_fence(); // E4:reader, as in `refresh`
+        match reading {
+            Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } => {
+                (succession::state(&self.memory) == State::OPEN).then_some(mark)
+            }
+            Reading::Damaged => None,
         }
     }
 
@@ -437,19 +457,25 @@ impl<M: Memory> Reader<M> {
         if self.memory.page().succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
             return Err(RecvError::Expelled { next });
         }
-        // Where do the published records end, and with which number? The end word and the cursor know.
+        // Where do the published records end, and with which number? The end word knows; while there is none, the cursor.
         let to = match succession::end(&self.memory) {
-            Ok(End::At(end)) => {
-                succession::sequence_at(&self.memory, end).map(|sequence| Mark { position: end, sequence })
-            }
-            _ => None,
+            Ok(End::At(end)) => match succession::sequence_at(&self.memory, end) {
+                Some(sequence) => Some(Mark { position: end, sequence }),
+                // Nothing tells the number at the end; the next sound record in front of it tells its own.
+                None if self.in_ring(end) => {
+                    let to = Mark { position: end, sequence: u64::MAX };
+                    let search = Search { anchor: self.next, from: self.next.position, to };
+                    let found = record::resync(&self.memory.data(), &self.shape, &search, &mut self.scratch);
+                    Some(found.ok_or(RecvError::UnknownEnd { next })?)
+                }
+                None => return Err(RecvError::UnknownEnd { next }),
+            },
+            Ok(End::Unknown) => return Err(RecvError::UnknownEnd { next }),
+            Ok(End::Undecided) | Err(_) => self.read_while_open(),
         };
-        let to = to.or_else(|| match cursor::read(&self.memory.page().cursor.cursor, self.shape.segment) {
-            Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } => Some(mark),
-            Reading::Damaged => None,
-        });
         let Some(to) = to.filter(|to| to.position > self.next.position) else {
             // Nothing to go by yet; the next push of a living writer mends its cursor.
+            self.limit = self.next.position;
             return Ok(Some(Taken::Empty));
         };
         let overrun = to.position - self.next.position > self.shape.capacity;
@@ -461,14 +487,12 @@ impl<M: Memory> Reader<M> {
     fn skip(&mut self, from: u64, to: Mark, reason: GapReason) -> Result<Option<Taken>, RecvError> {
         let lost_from = self.next.sequence;
         let data = self.memory.data();
-        let found = record::resync(&data, &self.shape, from, to.position, lost_from, &mut self.scratch);
+        let search = Search { anchor: self.next, from, to };
+        let found = record::resync(&data, &self.shape, &search, &mut self.scratch);
         if self.memory.poisoned() {
             return Err(RecvError::Truncated { next: lost_from });
         }
-        let at = match found {
-            Some((position, header)) if header.sequence <= to.sequence => Mark { position, sequence: header.sequence },
-            _ => to,
-        };
+        let at = found.unwrap_or(to);
         self.next = at;
         self.limit = to.position;
         self.memory.slots()[self.slot].taken.store(at.sequence, Ordering::Relaxed);

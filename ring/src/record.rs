@@ -6,6 +6,7 @@
 //! ```
 
 use crate::checksum::RecordCrc;
+use crate::cursor::Mark;
 use crate::layout::{ALIGN, RECORD_HEADER, record_len};
 use crate::memory::{Data, Shape};
 use crate::word::{Checksum, RecordKind};
@@ -102,32 +103,44 @@ pub(crate) fn load(data: &Data<'_>, shape: &Shape, position: u64) -> Option<Reco
     data.load_header(shape.offset(position)).map(RecordHeader::from_words)
 }
 
-/// Searches for the first sound record or wrap marker in `from..limit`, at every possible border.
+/// Where a search for the next sound record begins, and what it may find.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Search {
+    /// The last place that is known: a record there would have this number. Each record takes at least 32 bytes, so one that
+    /// lies further on has at most so much a higher number.
+    pub(crate) anchor: Mark,
+    /// Looks from here on …
+    pub(crate) from: u64,
+    /// … up to here, for numbers up to this one.
+    pub(crate) to: Mark,
+}
+
+/// Searches for the first sound record or wrap marker, at every possible border.
 ///
 /// Position and segment id are in each checksum, so that what is found really was written there, in this segment and in
-/// this lap. `scratch` takes the private copies; `expected` is the lowest sequence number that can come. Costs at most one header a border
-/// and one checksum for each header that is possible.
-pub(crate) fn resync(
-    data: &Data<'_>,
-    shape: &Shape,
-    from: u64,
-    limit: u64,
-    expected: u64,
-    scratch: &mut Vec<u8>,
-) -> Option<(u64, RecordHeader)> {
+/// this lap. `scratch` takes the private copies. Hostile bytes can make every border look like the longest record: what is
+/// checksummed in vain is bounded, and then nothing is found.
+pub(crate) fn resync(data: &Data<'_>, shape: &Shape, search: &Search, scratch: &mut Vec<u8>) -> Option<Mark> {
+    let Search { anchor, from, to } = *search;
     let mut position = from.next_multiple_of(ALIGN);
-    let budget = expected.saturating_add((limit.saturating_sub(from)) / ALIGN + shape.capacity / ALIGN);
-    while position < limit {
+    let mut budget = (16 * shape.capacity).max(1 << 20);
+    while position < to.position {
         let header = load(data, shape, position)?;
-        if header.plausible(shape, position, limit) && header.sequence >= expected && header.sequence <= budget {
-            let sound = if header.kind == RecordKind::DATA && shape.checksum != Checksum::HEADER {
+        let possible = header.plausible(shape, position, to.position)
+            && (anchor.sequence..=to.sequence).contains(&header.sequence)
+            && header.sequence - anchor.sequence <= position.saturating_sub(anchor.position) / ALIGN;
+        if possible {
+            let payload = header.kind == RecordKind::DATA && shape.checksum != Checksum::HEADER;
+            let cost = if payload { header.span() } else { RECORD_HEADER };
+            budget = budget.checked_sub(cost)?;
+            let sound = if payload {
                 scratch.resize(header.len as usize, 0);
                 data.load(shape.offset(position) + RECORD_HEADER, scratch) && header.verify(shape, position, scratch)
             } else {
                 header.verify(shape, position, &[])
             };
             if sound {
-                return Some((position, header));
+                return Some(Mark { position, sequence: header.sequence });
             }
         }
         position += ALIGN;

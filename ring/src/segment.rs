@@ -519,9 +519,19 @@ impl Segment {
             return Err(JoinError::Held { slot });
         }
         let reading = table::read_slot(shared, self.identity.segment);
+        let published = match cursor::read(&self.page().cursor.cursor, self.identity.segment) {
+            cursor::Reading::Sound(mark) | cursor::Reading::Checkpoints { higher: mark, .. } => mark,
+            cursor::Reading::Damaged => Mark { position: u64::MAX, sequence: u64::MAX },
+        };
         let at = match reading.cursor {
-            cursor::Reading::Sound(mark) | cursor::Reading::Checkpoints { lower: mark, .. } => mark,
-            cursor::Reading::Damaged => Mark { position: 0, sequence: self.identity.first_sequence },
+            cursor::Reading::Sound(mark) | cursor::Reading::Checkpoints { lower: mark, .. }
+                if mark.position <= published.position =>
+            {
+                mark
+            }
+            // Damaged, or ahead of what was ever written: everything that is still there, what was taken before marked so.
+            _ if published.position != u64::MAX => table::oldest(self, published),
+            _ => Mark { position: 0, sequence: self.identity.first_sequence },
         };
         table::write_card(shared, card, self.identity.segment);
         let taken = reading.taken.max(at.sequence);

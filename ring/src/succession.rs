@@ -5,7 +5,7 @@
 
 use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::cursor::{self, Mark, Reading};
-use crate::layout::{ALIGN, RECORD_HEADER};
+use crate::layout::RECORD_HEADER;
 use crate::memory::{Memory, Shape};
 use crate::record;
 use crate::wait;
@@ -99,11 +99,7 @@ pub fn sequence_at<M: Memory>(memory: &M, position: u64) -> Option<u64> {
         _ => {}
     }
     for slot in &memory.page().cursor.cursor.checkpoints {
-        let mark =
-            Mark { position: slot.position.load(Ordering::Acquire), sequence: slot.sequence.load(Ordering::Acquire) };
-        if slot.check.load(Ordering::Acquire) != cursor::check(mark, shape.segment) || mark.position % ALIGN != 0 {
-            continue;
-        }
+        let Some(mark) = cursor::load(slot, shape.segment) else { continue };
         if mark.position == position {
             return Some(mark.sequence);
         }

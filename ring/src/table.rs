@@ -6,6 +6,7 @@ use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::Slot;
 use crate::memory::Memory;
+use crate::record::{self, Search};
 use crate::word::{Kind, SegmentId, SlotState, State, SuccessorWord};
 
 /// Longest name of a reader, in bytes.
@@ -185,6 +186,9 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
         _ => None,
     };
     let Some(first) = sample(0) else { return Some(Joined::Damaged) };
+    // Free before anything else is written: killed halfway, a dead reader's slot must not be left with half of two cards.
+    shared.state.store(SlotState::FREE.0, Ordering::Release);
+    fence(Ordering::SeqCst);
     write_card(shared, card, shape.segment);
     let lowest = match from {
         From::Latest => first,
@@ -215,30 +219,29 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
     }
     let at = match from {
         From::Latest => second,
-        From::Oldest => {
-            // The writer may write up to `limit` without looking: what lies a capacity behind it may be gone already, what
-            // lies above stays until this reader moves on.
-            let limit = page.cursor.limit.load(Ordering::Acquire).max(second.position);
-            let kept = limit.saturating_sub(shape.capacity);
-            if kept == 0 {
-                Mark { position: 0, sequence: shape.first_sequence }
-            } else {
-                let found = crate::record::resync(
-                    &memory.data(),
-                    &shape,
-                    kept,
-                    second.position,
-                    shape.first_sequence,
-                    &mut Vec::new(),
-                );
-                found.map_or(second, |(position, header)| Mark { position, sequence: header.sequence })
-            }
-        }
+        From::Oldest => oldest(memory, second),
     };
     OwnCursor::start(&shared.cursor, at, shape.segment);
     shared.taken.store(at.sequence, Ordering::Relaxed);
     shared.state.store(SlotState::ACTIVE.0, Ordering::Release);
     Some(Joined::At { at })
+}
+
+/// The oldest record that is certainly still there, for somebody whom the writer's next look at the table will find; `second`
+/// is where the writer stands.
+///
+/// The writer may write up to its limit without looking: what lies a capacity behind that may be gone already, what lies
+/// above stays until this reader moves on.
+pub(crate) fn oldest<M: Memory>(memory: &M, second: Mark) -> Mark {
+    let shape = memory.shape();
+    let limit = memory.page().cursor.limit.load(Ordering::Acquire).max(second.position);
+    let kept = limit.saturating_sub(shape.capacity);
+    let anchor = Mark { position: 0, sequence: shape.first_sequence };
+    if kept == 0 {
+        return anchor;
+    }
+    let search = Search { anchor, from: kept, to: second };
+    record::resync(&memory.data(), &shape, &search, &mut Vec::new()).unwrap_or(second)
 }
 
 /// A reader's place, to be written into a generation that nobody sees yet.

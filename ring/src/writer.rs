@@ -440,11 +440,7 @@ impl<M: Memory> Writer<M> {
     }
 
     fn full(&self, slot: Option<usize>, slowest: u64) -> PushError {
-        PushError::Full {
-            slot,
-            behind: self.own.published.position.saturating_sub(slowest),
-            capacity: self.shape.capacity,
-        }
+        PushError::Full { slot, behind: self.staged.position.saturating_sub(slowest), capacity: self.shape.capacity }
     }
 
     /// Position of the slowest registered reader and its slot; the own published position if there is none. Whatever the table says, a

@@ -5,6 +5,7 @@ use loom::thread;
 use super::heap::{Heap, Look, SPAN, Wish, drain, look, push_next, wait_for};
 use super::{Depth, expect_violation, explore};
 use crate::atomic::{Weak, weaken};
+use crate::reader::{GapReason, Taken};
 use crate::succession;
 use crate::word::{End, SegmentId, State, Successor};
 use crate::writer::PushError;
@@ -171,6 +172,49 @@ fn push_against_two_superseders() {
         let delivered = drain(&mut reader);
         assert_eq!(delivered, second / SPAN);
         assert_eq!(pushed.is_ok(), delivered == 1, "{pushed:?}, {delivered} delivered");
+        if pushed.is_ok() { "acknowledged" } else { "fenced" }.to_owned()
+    });
+}
+
+/// The first record is damaged, so that the reader looks for the next sound one while the generation is being ended.
+#[test]
+fn damage_against_a_superseder() {
+    const OUTCOMES: &[(&str, &str)] = &[
+        ("acknowledged", "the second record is delivered behind the gap"),
+        ("fenced", "the second record is not delivered: the search stops where the reader may"),
+    ];
+    explore(Depth::Switches(2), OUTCOMES, || {
+        let heap = Heap::new(RING);
+        let mut reader = heap.reader(0);
+        let mut writer = heap.writer();
+        assert_eq!(push_next(&mut writer), Ok(0));
+        heap.damage();
+        let ended = heap.clone();
+        let pushing = thread::spawn(move || push_next(&mut writer));
+        let superseding = thread::spawn(move || supersede(&ended, false));
+        let mut told = Vec::new();
+        let mut take = || {
+            let taken = reader.try_recv(&mut [0; 8]).unwrap();
+            reader.release();
+            match taken {
+                Taken::Gap { from: 0, count: 1, reason: GapReason::Corrupt } => told.push("gap"),
+                Taken::Record { sequence: 1, .. } => told.push("record"),
+                Taken::Empty => {}
+                Taken::End { .. } => return false,
+                other => panic!("{other:?}"),
+            }
+            true
+        };
+        take();
+        take();
+        let pushed = pushing.join().unwrap();
+        superseding.join().unwrap();
+        while take() {}
+        match pushed {
+            Ok(1) => assert_eq!(told, ["gap", "record"], "acknowledged and never delivered"),
+            Err(PushError::Fenced) => assert_eq!(told, ["gap"], "fenced and delivered all the same"),
+            other => panic!("{other:?}"),
+        }
         if pushed.is_ok() { "acknowledged" } else { "fenced" }.to_owned()
     });
 }

@@ -155,6 +155,12 @@ impl Heap {
         self.0.bytes[slot].compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Flips a bit of the first record's sequence number.
+    pub(super) fn damage(&self) {
+        let word = self.0.words[2].load(Ordering::Relaxed);
+        self.0.words[2].store(word ^ 1 << 40, Ordering::Relaxed);
+    }
+
     pub(super) fn unlock(&self, slot: usize) {
         self.0.bytes[slot].swap(0, Ordering::AcqRel);
     }

@@ -3,7 +3,7 @@
 //!
 //! Each model declares its set of acceptable outcomes, with a phrase for each: an outcome outside the set fails it, and
 //! so does one inside that was never seen (a model that doesn't reach what it talks about proves nothing). Each edge of
-//! `docs/PROTOCOL.md` is also seen red: a `without_…` test weakens one thread ([`Weak`](crate::atomic::Weak)) and must
+//! `docs/PROTOCOL.md` is also seen red: a `without_…` test weakens a thread ([`Weak`](crate::atomic::Weak)) and must
 //! end in the violation that it names.
 //!
 //! What loom does not show, and other means do: loads and stores are executed in program order (a load never sees a

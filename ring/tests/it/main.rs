@@ -1,5 +1,9 @@
 //! Integration tests of the ring crate: one binary, a module a noun.
 
 mod common;
+mod damage;
 mod edges;
+mod fixtures;
+mod format;
+mod golden;
 mod roundtrip;

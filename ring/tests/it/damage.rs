@@ -1,0 +1,137 @@
+//! A flipped bit, a stray store, forged bytes: at most the records that were hit, said exactly; never a wrong payload, a hang or a
+//! silent loss.
+
+use std::os::unix::fs::FileExt;
+
+use ringward_ring::layout::{CURSOR_AT, Geometry, RECORD_HEADER, record_len};
+use ringward_ring::reader::{GapReason, Taken};
+use ringward_ring::segment::Access;
+use ringward_ring::table::From;
+use ringward_ring::word::{Kind, SlotState};
+
+use crate::common::{Bed, card, spec};
+
+/// The file under a segment, for faults from outside.
+fn file(bed: &Bed) -> std::fs::File {
+    let path = bed.path.path().join("00000001.ring");
+    std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+fn data_at() -> u64 {
+    Geometry { page: 4096, slots: 32, capacity: 4096 }.data_at()
+}
+
+fn flip(bed: &Bed, at: u64, bit: u8) {
+    let mut byte = [0];
+    let file = file(bed);
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1 << bit], at).unwrap();
+}
+
+#[test]
+fn a_flipped_position_never_delivers_what_was_never_published() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+    let mut buf = [0; 64];
+    writer.try_push(0, b"first").unwrap();
+    assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 0, .. })));
+    let mut batch = writer.batch();
+    batch.push(0, b"never pushed").unwrap();
+    drop(batch); // its bytes are there, sound, behind the published position
+    for bit in 0..64 {
+        flip(&bed, CURSOR_AT as u64 + bit / 8, (bit % 8) as u8);
+        assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty), "bit {bit}");
+        flip(&bed, CURSOR_AT as u64 + bit / 8, (bit % 8) as u8);
+    }
+    flip(&bed, CURSOR_AT as u64, 6);
+    reader.try_recv(&mut buf).unwrap();
+    // The next push mends it.
+    assert_eq!(writer.try_push(0, b"second"), Ok(1));
+    assert_eq!(
+        reader.try_recv(&mut buf),
+        Ok(Taken::Record { sequence: 1, record_type: 0, len: 6, redelivered: false })
+    );
+    assert_eq!(&buf[..6], b"second");
+}
+
+#[test]
+fn every_flipped_bit_of_a_record_costs_that_record_alone() {
+    for bit in 0..record_len(20) * 8 {
+        let bed = Bed::new();
+        let mut writer = bed.writer(&spec(4096));
+        let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+        for i in 0..4u8 {
+            writer.try_push(9, &[i; 20]).unwrap();
+        }
+        // The second of four.
+        flip(&bed, data_at() + record_len(20) + bit / 8, (bit % 8) as u8);
+        let mut got = Vec::new();
+        let mut buf = [0; 64];
+        loop {
+            match reader.try_recv(&mut buf).unwrap() {
+                Taken::Empty => break,
+                Taken::Record { sequence, len, record_type: 9, .. } => {
+                    assert_eq!(buf[..len], [sequence as u8; 20]);
+                    got.push((sequence, false));
+                }
+                Taken::Gap { from, count: 1, reason: GapReason::Corrupt } => got.push((from, true)),
+                other => panic!("bit {bit}: {other:?}"),
+            }
+        }
+        let padding = bit / 8 >= RECORD_HEADER + 20;
+        assert_eq!(got, [(0, false), (1, !padding), (2, false), (3, false)], "bit {bit}");
+    }
+}
+
+#[test]
+fn a_gap_at_the_end_is_counted_by_the_cursor() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+    for _ in 0..5 {
+        writer.try_push(0, &[1; 8]).unwrap();
+    }
+    file(&bed).write_all_at(&[0; 160], data_at()).unwrap(); // all five: a hole reads as zeros
+    let taken = reader.try_recv(&mut [0; 64]).unwrap();
+    assert_eq!(taken, Taken::Gap { from: 0, count: 5, reason: GapReason::Corrupt });
+    assert_eq!(reader.try_recv(&mut [0; 64]).unwrap(), Taken::Empty);
+    writer.try_push(0, b"on").unwrap();
+    assert!(matches!(reader.try_recv(&mut [0; 64]).unwrap(), Taken::Record { sequence: 5, .. }));
+}
+
+#[test]
+fn a_slot_freed_by_a_stray_store_still_holds_the_writer_back() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::EPHEMERAL, From::Latest);
+    let mut pushed = 0;
+    while writer.try_push(0, &[7; 100]).is_ok() {
+        pushed += 1;
+    }
+    // Somebody writes "free" over the state of the living reader's slot.
+    file(&bed).write_all_at(&SlotState::FREE.0.to_le_bytes(), 4096 + 256).unwrap();
+    assert!(writer.try_push(0, &[7; 100]).is_err());
+    let mut buf = [0; 128];
+    for sequence in 0..pushed {
+        assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: got, .. }) if got == sequence));
+    }
+}
+
+#[test]
+fn a_durable_slot_ahead_of_its_writer_starts_over_with_what_is_there() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let reader = bed.reader("d", Kind::DURABLE, From::Latest);
+    for i in 0..3u8 {
+        writer.try_push(0, &[i]).unwrap();
+    }
+    drop(reader.abandon());
+    // Zeros over its cursor: no checkpoint checks any more.
+    file(&bed).write_all_at(&[0; 56], 4096 + 256 + 8).unwrap();
+    let mut reader = bed.attach(Access::Reader).claim(0, &card("d", Kind::DURABLE)).unwrap();
+    let mut buf = [0; 8];
+    for sequence in 0..3 {
+        assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: got, .. }) if got == sequence));
+    }
+}
