@@ -13,9 +13,11 @@
 pub mod cli;
 mod decode;
 pub mod engine;
+mod examine;
 mod failover;
 mod floor;
 mod hunt;
+mod judge;
 mod ledger;
 mod namespace;
 mod oracle;
@@ -26,6 +28,7 @@ mod report;
 mod run;
 mod stop;
 mod verdict;
+mod watch;
 mod worker;
 
 /// The program: returns its exit code.

@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::decode::Corpse;
 use crate::ledger::{Entry, Kind};
 use crate::payload;
 use crate::quantiles::Quantiles;
@@ -30,7 +31,6 @@ struct Content {
 struct Term {
     worker: u32,
     generation: u64,
-    first: u64,
     /// Sequence number of the next acknowledgement.
     next: u64,
     intent: Option<Content>,
@@ -70,6 +70,10 @@ pub(crate) struct Oracle {
     lives: HashMap<u32, Life>,
     places: HashMap<u64, Place>,
     closed: Option<u64>,
+    /// First sequence numbers of the last generations.
+    firsts: VecDeque<(u64, u64)>,
+    /// Readers that were told of the end: who, and what they had come to.
+    ends: Vec<(u32, u64)>,
     /// Who was killed when, the last few.
     deaths: VecDeque<(u32, u64)>,
     /// A generation's predecessor's worker, and when its first record was in a reader's hands.
@@ -108,6 +112,8 @@ impl Oracle {
             lives: HashMap::new(),
             places: HashMap::new(),
             closed: None,
+            firsts: VecDeque::new(),
+            ends: Vec::new(),
             deaths: VecDeque::new(),
             takeover: None,
             recovery: Quantiles::default(),
@@ -193,7 +199,11 @@ impl Oracle {
                 self.takeover = Some((generation, last.worker, None));
             }
         }
-        self.term = Some(Term { worker: entry.worker, generation, first, next: first, intent: None });
+        self.term = Some(Term { worker: entry.worker, generation, next: first, intent: None });
+        self.firsts.push_back((generation, first));
+        if self.firsts.len() > 256 {
+            self.firsts.pop_front();
+        }
         self.progress.generation = generation;
         self.progress.writer = entry.worker;
         self.progress.tail = self.progress.tail.max(first);
@@ -451,12 +461,9 @@ impl Oracle {
             if let Some(place) = life.place.and_then(|number| self.places.get_mut(&number)) {
                 place.holder = None;
             }
+            // What the writer says of the end may come after this.
             if life.ended {
-                let tail = self.closed;
-                if tail != Some(life.next) {
-                    let what = format!("worker {} ended at {}, the channel at {tail:?}", entry.worker, life.next);
-                    self.flag(Broken::Lost, tail.unwrap_or(0).saturating_sub(life.next), what);
-                }
+                self.ends.push((entry.worker, life.next));
             }
         }
     }
@@ -484,6 +491,33 @@ impl Oracle {
         progress
     }
 
+    /// What a dead generation's own bytes say, against what the ledger says of it.
+    pub(crate) fn inspect(&mut self, corpse: &Corpse) {
+        let generation = corpse.generation;
+        let firsts: Vec<u64> = [generation, generation + 1]
+            .into_iter()
+            .filter_map(|wanted| self.firsts.iter().find(|(known, _)| *known == wanted).map(|(_, first)| *first))
+            .collect();
+        if let [first, next] = firsts[..] {
+            if (first, next) != (corpse.first_sequence, corpse.next_sequence) {
+                let what = format!(
+                    "generation {generation} holds {}..{} by its own bytes, {first}..{next} by the ledger",
+                    corpse.first_sequence, corpse.next_sequence
+                );
+                self.flag(Broken::Lost, first.abs_diff(corpse.first_sequence) + next.abs_diff(corpse.next_sequence), what);
+            }
+        }
+        for &(sequence, record_type, len, head) in &corpse.records {
+            let Some(meant) = self.content(sequence) else { continue };
+            let mut want = [0; payload::HEAD];
+            let most = (meant.len as usize).min(payload::HEAD);
+            payload::fill(meant.nonce, &mut want[..most]);
+            if (record_type, len, head) != (payload::record_type(meant.nonce), meant.len, want) {
+                self.flag(Broken::Torn, 1, format!("generation {generation} holds another record {sequence} than was written"));
+            }
+        }
+    }
+
     /// Everything has ended: has every place come to the end?
     pub(crate) fn finish(&mut self) {
         let Some(term) = &self.term else { return };
@@ -494,6 +528,11 @@ impl Oracle {
                 next
             }
         };
+        for (worker, next) in std::mem::take(&mut self.ends) {
+            if next != end {
+                self.flag(Broken::Lost, end.abs_diff(next), format!("worker {worker} ended at {next}, the channel at {end}"));
+            }
+        }
         let mut short: Vec<(u64, u64)> =
             self.places.iter().filter(|(_, p)| p.next != end).map(|(number, place)| (*number, place.next)).collect();
         short.sort_unstable();

@@ -27,7 +27,8 @@ impl Quantiles {
         }
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    #[cfg(test)]
+    fn count(&self) -> u64 {
         self.seen
     }
 

@@ -128,21 +128,21 @@ fn work(job: Job) -> i32 {
 /// Breakpoints go here: a push that is to be its writer's last comes next.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub fn ringward_chaos_doom(id: u32) -> u32 {
+pub(crate) fn ringward_chaos_doom(id: u32) -> u32 {
     std::hint::black_box(id)
 }
 
 /// The push, and nothing else: the library's own code, as everybody gets it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub fn ringward_chaos_push(writer: &mut Writer, record_type: u32, payload: &[u8]) -> Result<u64, SendError> {
+pub(crate) fn ringward_chaos_push(writer: &mut Writer, record_type: u32, payload: &[u8]) -> Result<u64, SendError> {
     writer.push(record_type, payload)
 }
 
 /// The receive, and nothing else.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub fn ringward_chaos_recv(
+pub(crate) fn ringward_chaos_recv(
     reader: &mut Reader,
     buf: &mut [u8],
     timeout: Duration,
@@ -153,7 +153,7 @@ pub fn ringward_chaos_recv(
 /// The wait of a standby, from parking to having been elected.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub fn ringward_chaos_wait(standby: &mut Standby, timeout: Duration) -> Result<Outcome, OpenError> {
+pub(crate) fn ringward_chaos_wait(standby: &mut Standby, timeout: Duration) -> Result<Outcome, OpenError> {
     standby.wait(timeout)
 }
 
@@ -289,8 +289,8 @@ impl Desk {
             let pause = match (burst, self.dice.below(16)) {
                 (true, 0) => self.dice.below(60),
                 (true, _) => 0,
-                (false, 0) => self.dice.below(2000),
-                (false, _) => self.dice.below(150),
+                (false, 0) => self.dice.below(600),
+                (false, _) => self.dice.below(40),
             };
             if self.orders.which == Which::Failover {
                 std::thread::sleep(Duration::from_micros(1000));

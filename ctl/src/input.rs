@@ -169,10 +169,10 @@ impl Input {
 
     /// Skips `count` records from the start.
     pub(crate) fn skip(&mut self, count: u64) -> Result<Skipped, Failure> {
-        if let (Frame::Chunk(size), true) = (self.frame, self.is_file) {
-            if let Some(skipped) = self.seek(count, size as u64) {
-                return Ok(skipped);
-            }
+        if let (Frame::Chunk(size), true) = (self.frame, self.is_file)
+            && let Some(skipped) = self.seek(count, size as u64)
+        {
+            return Ok(skipped);
         }
         while self.records < count {
             if self.next()?.is_none() {

@@ -36,9 +36,9 @@ pub(crate) fn run(at: &Place, args: &Recv, stop: &Stop) -> Result<Done, Failure>
     let mut reader = join(&channel, &name, args, stop)?;
     let joined = Note::Joined { name: &name, generation: reader.generation(), next: reader.next_sequence() };
     joined.tell(args.events);
-    let ended = receive(&mut reader, &mut output, args, stop);
-    // A full ring may be waiting for what was written last; whoever failed in between has not written it.
-    if !matches!(ended, Err(Failure::PipeClosed | Failure::Refused(_))) {
+    let mut unwritten = false;
+    let ended = receive(&mut reader, &mut output, args, stop, &mut unwritten);
+    if !unwritten {
         reader.release();
     }
     ended
@@ -81,7 +81,14 @@ fn join(channel: &Channel, name: &str, args: &Recv, stop: &Stop) -> Result<Reade
     }
 }
 
-fn receive(reader: &mut Reader, output: &mut Output, args: &Recv, stop: &Stop) -> Result<Done, Failure> {
+/// Receives and writes. `unwritten` says, however it ends, that the record in hand has not been written: it must not be released.
+fn receive(
+    reader: &mut Reader,
+    output: &mut Output,
+    args: &Recv,
+    stop: &Stop,
+    unwritten: &mut bool,
+) -> Result<Done, Failure> {
     let head = if args.framed { HEADER } else { 0 };
     let mut buf = vec![0; HEADER + PAYLOAD + 1];
     let mut done = Done::All;
@@ -126,7 +133,9 @@ fn receive(reader: &mut Reader, output: &mut Output, args: &Recv, stop: &Stop) -
                     buf[HEADER + len] = b'\n';
                 }
                 let end = HEADER + len + usize::from(args.newline);
+                *unwritten = true;
                 output.write(sequence, &buf[HEADER - head..end])?;
+                *unwritten = false;
                 received += 1;
                 if args.count == Some(received) {
                     return Ok(done);

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use ringward_recovery::{Channel, Checksum, Config, Heal, Outcome, SendError, Warmth, WhenFull, WhenStuck, Writer};
+use ringward_recovery::{
+    Channel, Checksum, Config, Heal, OpenError, Outcome, SendError, Warmth, WhenFull, WhenStuck, Writer,
+};
 use ringward_ring::layout::{MAX_CAPACITY, MIN_CAPACITY, RECORD_HEADER, max_record};
+use ringward_ring::segment::BuildError;
 use ringward_ring::writer::PushError;
 
 use crate::args::{Full, Place, Send, Stuck, Sum};
@@ -85,15 +88,15 @@ fn config(args: &Send) -> Config {
 /// Becomes the writer, now or as a standby; `None` if the channel was closed while it stood by.
 fn elect(channel: &Channel, args: &Send, stop: &Stop) -> Result<Option<Writer>, Failure> {
     if !args.standby {
-        return channel.writer().map(Some).map_err(Failure::refused);
+        return channel.writer().map(Some).map_err(refused);
     }
     let warmth = if args.cold { Warmth::Cold } else { Warmth::Hot };
-    let mut standby = channel.standby(warmth).map_err(Failure::refused)?;
+    let mut standby = channel.standby(warmth).map_err(refused)?;
     let mut told_cold = false;
     Note::Waiting { what: "standing by" }.tell(args.events);
     loop {
         stop.check()?;
-        match standby.wait(TICK).map_err(Failure::refused)? {
+        match standby.wait(TICK).map_err(refused)? {
             Outcome::Elected(writer) => return Ok(Some(*writer)),
             Outcome::Closed { generation } => {
                 Note::Reader(&ringward_recovery::Event::Closed { generation }).tell(args.events);
@@ -109,6 +112,16 @@ fn elect(channel: &Channel, args: &Send, stop: &Stop) -> Result<Option<Writer>, 
             Note::Cold { why }.tell(args.events);
             told_cold = true;
         }
+    }
+}
+
+/// What can't be built is a matter of the command line; all else is the channel's.
+fn refused(error: OpenError) -> Failure {
+    match error {
+        OpenError::Build(
+            bad @ (BuildError::Capacity { .. } | BuildError::RecordLimit { .. } | BuildError::Slots { .. }),
+        ) => Failure::Usage(bad.to_string()),
+        other => Failure::refused(other),
     }
 }
 

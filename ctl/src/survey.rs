@@ -177,7 +177,8 @@ fn places(chain: &[Generation]) -> Vec<ReaderView> {
     for (index, generation) in chain.iter().enumerate() {
         let Ok(seen) = &generation.seen else { continue };
         for mut reader in readers(generation.number, seen) {
-            if reader.state == "done" {
+            // A dead ephemeral reader holds nobody back: its place is free for the asking.
+            if reader.state == "done" || (reader.kind == Some("ephemeral") && !reader.lock_held) {
                 continue;
             }
             // Elder generations also hold what it has still to read in the younger ones.

@@ -48,7 +48,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn show_size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     for (unit, name) in UNITS {
-        if bytes >= unit && (bytes % unit == 0 || bytes >= 10 * unit || unit > 1 << 10) {
+        if bytes >= unit && (bytes.is_multiple_of(unit) || bytes >= 10 * unit || unit > 1 << 10) {
             let tenths = u128::from(bytes) * 10 / u128::from(unit);
             return match tenths % 10 {
                 0 => format!("{} {name}", tenths / 10),

@@ -115,6 +115,15 @@ pub(crate) fn confirm(before: &Arc<Segment>, candidate: &Arc<Segment>, number: u
     Ok(named)
 }
 
+/// A closed generation whose writer died before it decided the end: decides it. Needs the writer page writable.
+pub(crate) fn finish_close(segment: &Arc<Segment>, number: u64) -> Result<(), OpenError> {
+    let published = succession::published_end(segment).map(|mark| mark.position);
+    succession::decide_end(segment, published)
+        .map_err(|bad| OpenError::DamagedWord { generation: number, found: bad.0 })?;
+    succession::ring_all(segment);
+    Ok(())
+}
+
 /// Files of the generations before `number` that have a name, oldest first.
 pub(crate) fn elders(dir: &ChannelDir, number: u64, trust: &Trust) -> Vec<Arc<File>> {
     let numbers = dir.generations().unwrap_or_default();

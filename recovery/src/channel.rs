@@ -276,7 +276,7 @@ impl Channel {
             // A read lock is not a writer.
             let dead = held != Held::Exclusive || ambition.dead == Some(segment.key());
             if state == State::CLOSED && !ambition.reopen {
-                decide_closed(&segment, number)?;
+                chain::finish_close(&segment, number)?;
                 return Ok(Claim::Closed(number));
             }
             if state == State::OPEN && !dead && ambition.supersede != Some(number) {
@@ -295,14 +295,6 @@ impl Channel {
         }
         Err(OpenError::Busy { tries: TRIES })
     }
-}
-
-/// A closed generation whose writer died before it decided the end: decides it.
-fn decide_closed(segment: &Arc<Segment>, number: u64) -> Result<(), OpenError> {
-    let published = words::published_end(segment).map(|mark| mark.position);
-    words::decide_end(segment, published).map_err(|bad| OpenError::DamagedWord { generation: number, found: bad.0 })?;
-    words::ring_all(segment);
-    Ok(())
 }
 
 pub(crate) fn owned(generation: u64, segment: &Segment) -> OpenError {

@@ -111,7 +111,7 @@ pub enum ConfigError {
         /// Heartbeat interval.
         beat: Duration,
     },
-    /// A push that waits longer than a stuck reader is noticed.
+    /// A chain too short for a succession.
     #[error(
         "a chain of {found} generations; it takes at least 2, so that a succession has somewhere to go [RW-CFG-CHAIN]"
     )]

@@ -12,7 +12,7 @@ use ringward_ring::succession;
 use ringward_ring::sys::file;
 use ringward_ring::sys::lock::Held;
 use ringward_ring::table::{self, From, ReaderCard, ReaderName};
-use ringward_ring::word::{Kind, SlotState, State, Successor};
+use ringward_ring::word::{End, Kind, SlotState, State, Successor};
 use tracing::{debug, info};
 
 use crate::chain::{self, Found, Standing};
@@ -155,8 +155,16 @@ impl Reader {
     pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
         if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) {
             ring.release();
-            if let Ok(Taken::Record { sequence, record_type, len, redelivered }) = ring.try_recv(buf) {
-                return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
+            match ring.try_recv(buf) {
+                Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
+                    return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
+                }
+                // Told once: the reader stands behind it now.
+                Ok(Taken::Gap { from, count, reason }) => {
+                    return Ok(Some(Event::Gap { from, count: Some(count), reason }));
+                }
+                // Found again below.
+                Ok(_) | Err(_) => {}
             }
         }
         self.recv_slow(buf, timeout)
@@ -173,8 +181,9 @@ impl Reader {
     }
 
     fn recv_slow(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
-        let deadline = if timeout.is_zero() { None } else { Instant::now().checked_add(timeout) };
-        let left = |now: Instant| deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        // A time-out beyond what the clock can say is none.
+        let deadline = Instant::now().checked_add(timeout);
+        let left = |now: Instant| deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
         loop {
             if let Some(event) = self.queue.pop_front() {
                 return Ok(Some(event));
@@ -307,12 +316,29 @@ impl Reader {
             self.queue.push_back(Event::Stalled { generation });
         }
         self.tell_if_gone()?;
+        self.finish_close(&segment, generation)?;
         let next = file::path_key(self.dir.fd(), &generation_name(generation + 1));
         if next.is_ok_and(|key| key.is_some()) {
             // Followed without our being told: only then is there a next generation that names ours.
             self.advance_past_living()?;
         } else {
             self.check_removed()?;
+        }
+        Ok(())
+    }
+
+    /// A writer that died inside its close has left the generation closed, but not said where it ends.
+    fn finish_close(&self, segment: &Arc<Segment>, generation: u64) -> Result<(), ReceiveError> {
+        let unfinished = succession::state(segment) == State::CLOSED
+            && matches!(succession::end(segment), Ok(End::Undecided))
+            && segment.writer_held().is_ok_and(|held| held != Held::Exclusive);
+        if unfinished {
+            let trust = self.channel.namespace().trust();
+            if let Found::Segment(ours) = chain::find(&self.dir, generation, Access::Successor, trust) {
+                if ours.key() == segment.key() {
+                    chain::finish_close(&ours, generation).map_err(Box::new)?;
+                }
+            }
         }
         Ok(())
     }
@@ -464,8 +490,8 @@ impl Reader {
     ) -> Result<Option<RingReader<Arc<Segment>>>, ReceiveError> {
         let kept = find_slot(segment, &self.card, Some(slot));
         let joined = match kept {
-            Some(slot) => segment.claim(slot, &self.card).map(Joining::Reader),
-            None => segment.join(&self.card, From::Oldest),
+            Some(slot) => claim_kept(segment, slot, &self.card).map(Joining::Reader),
+            None => join_beside(&self.dir, number, segment, &self.card, From::Oldest, self.channel.namespace().trust()),
         };
         match joined {
             Ok(Joining::Reader(reader)) => Ok(Some(reader)),
@@ -476,6 +502,39 @@ impl Reader {
             Err(error) => Err(Box::new(OpenError::Join(error)).into()),
         }
     }
+}
+
+/// Takes the place that is kept for us in a generation while we hold our byte in an older one. Whoever has its byte now is
+/// only looking whether we live (the writer, a newcomer), and gives it back.
+fn claim_kept(
+    segment: &Arc<Segment>,
+    slot: usize,
+    card: &ReaderCard,
+) -> Result<RingReader<Arc<Segment>>, JoinError> {
+    for _ in 0..TRIES {
+        match segment.claim(slot, card) {
+            Err(JoinError::Held { .. }) => std::thread::sleep(Duration::from_micros(200)),
+            done => return done,
+        }
+    }
+    segment.claim(slot, card)
+}
+
+/// Joins generation `number` as a newcomer. A reader that was carried over into it and still drains an older generation holds no
+/// byte here yet: its slot is not free, and only the older generations' locks say so.
+fn join_beside(
+    dir: &ChannelDir,
+    number: u64,
+    segment: &Arc<Segment>,
+    card: &ReaderCard,
+    from: From,
+    trust: &ringward_ring::sys::file::Trust,
+) -> Result<Joining<Arc<Segment>>, JoinError> {
+    segment.set_elders(chain::elders(dir, number, trust));
+    let joined = segment.join(card, from);
+    // A reader does not keep older generations' memory alive.
+    segment.set_elders(Vec::new());
+    joined
 }
 
 /// The slot in `segment` that is kept for `card`: `hint` if it is, else any of that durable name.
@@ -586,7 +645,7 @@ fn join_newest(
         std::thread::yield_now();
         return Ok(None);
     }
-    match segment.join(card, from)? {
+    match join_beside(dir, number, &segment, card, from, &trust)? {
         Joining::Reader(reader) => {
             if card.kind == Kind::DURABLE && name_taken_below(&segment, card, reader.slot()) {
                 drop(reader.forget());

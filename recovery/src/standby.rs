@@ -89,7 +89,26 @@ pub struct Standby {
     cancelled: Arc<AtomicBool>,
     prepared: Option<(Prepared, FileKey)>,
     post: Option<Post>,
+    /// The watch of the last post: the directory is the same one, and closing it takes the kernel milliseconds.
+    spare_watch: Option<(Watch, FileKey)>,
     no_room: Option<String>,
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        if let Some(post) = self.post.take() {
+            close_aside(post.watch);
+        }
+        if let Some((watch, _)) = self.spare_watch.take() {
+            close_aside(watch);
+        }
+    }
+}
+
+/// Closes a watch on a thread of its own: the kernel waits there for a grace period of its own (some milliseconds), and
+/// whoever was elected has better things to do.
+fn close_aside(watch: Watch) {
+    let _ = std::thread::Builder::new().name("ringward-close".into()).stack_size(64 << 10).spawn(move || drop(watch));
 }
 
 /// What it is parked on.
@@ -120,6 +139,7 @@ impl Standby {
             cancelled: Arc::new(AtomicBool::new(false)),
             prepared: None,
             post: None,
+            spare_watch: None,
             no_room: None,
         };
         // Park at once, so that no death between here and the first wait is missed; but do not become the writer before
@@ -153,6 +173,7 @@ impl Standby {
     pub fn wait(&mut self, timeout: Duration) -> Result<Outcome, OpenError> {
         let deadline = Instant::now().checked_add(timeout);
         let mut next: (Option<FileKey>, Option<u64>) = (None, None);
+        let mut ended: Option<ParkedLock> = None;
         loop {
             if self.cancelled.swap(false, Ordering::AcqRel) {
                 return Ok(Outcome::Cancelled);
@@ -169,21 +190,32 @@ impl Standby {
                         return Ok(Outcome::Elected(Box::new(Writer::new(self.channel.clone(), dir, segment))));
                     }
                     Claim::Closed(generation) => return Ok(Outcome::Closed { generation }),
-                    Claim::Theirs(dir, number, segment) => self.take_post(dir, number, segment)?,
+                    Claim::Theirs(dir, number, segment) => {
+                        drop(ended.take());
+                        self.take_post(dir, number, segment)?;
+                    }
                 }
             }
             match self.stand(deadline)? {
                 Next::Return(outcome) => return Ok(outcome),
                 Next::Claim { dead: d, supersede: s } => {
                     next = (d, s);
-                    self.post = None;
+                    if let Some(Post { dir, watch, parked, .. }) = self.post.take() {
+                        self.spare_watch = Some((watch, dir.key()));
+                        // Granted, told and given back: its thread is on the way out, and need not be waited for now.
+                        ended = Some(parked).filter(ParkedLock::granted);
+                    }
                 }
             }
         }
     }
 
     fn take_post(&mut self, dir: ChannelDir, number: u64, segment: Arc<Segment>) -> Result<(), OpenError> {
-        let watch = Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?;
+        let spare = self.spare_watch.take().filter(|(_, key)| *key == dir.key());
+        let watch = match spare {
+            Some((watch, _)) => watch,
+            None => Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?,
+        };
         let parked = ParkedLock::park(Arc::clone(segment.file()), WRITER_BYTE, Arc::clone(self.bell.fd()))
             .map_err(OpenError::system("park on the writer byte"))?;
         self.warm(&dir);

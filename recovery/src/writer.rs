@@ -139,11 +139,26 @@ impl Writer {
 
     /// Ends the channel orderly: readers drain it and are told that it is closed; standbys go home.
     ///
+    /// A writer whose memory was taken away can't close it: with [`Heal::Succeed`] it first succeeds itself, so that its readers are told
+    /// of the loss as well as of the end.
+    ///
     /// # Errors
     ///
     /// [`PushError::Fenced`] and the like if somebody had ended the generation before.
     pub fn close(mut self) -> Result<(), SendError> {
-        Ok(self.ring.close()?)
+        let heals = self.channel.config().heal == Heal::Succeed;
+        let segment = self.segment();
+        let cut = segment.poisoned() || segment.recheck().is_err();
+        if cut || (heals && (self.beat.alarmed() || segment.links().is_ok_and(|links| links == 0))) {
+            self.look_after()?;
+        }
+        match self.ring.close() {
+            Err(why @ (PushError::Truncated | PushError::Damaged { .. })) if heals => {
+                self.heal(why)?;
+                Ok(self.ring.close()?)
+            }
+            closed => Ok(closed?),
+        }
     }
 
     /// Lets go, leaving the channel as a crash at this moment would: for tests of whoever depends on it.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::atomic::{Ordering, Weak, light_fence, weakened};
 use crate::cursor::{self, Mark, OwnCursor, Reading};
-use crate::layout::{MAX_SEQUENCE, RECORD_HEADER};
+use crate::layout::RECORD_HEADER;
 use crate::memory::{Memory, Shape, Slept};
 use crate::record::{self, RecordHeader, Search};
 use crate::succession;

@@ -77,8 +77,9 @@ pub fn ids(text: &str) -> BTreeSet<String> {
     for (at, _) in text.match_indices("RW-") {
         let rest = &text[at + 3..];
         let len = rest.bytes().take_while(|b| b.is_ascii_uppercase() || *b == b'-').count();
-        let id = rest[..len].trim_end_matches('-');
-        if !id.is_empty() && !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) {
+        let id = &rest[..len];
+        // One that ends in a hyphen speaks of a family.
+        if !id.is_empty() && !id.ends_with('-') && !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) {
             found.insert(format!("RW-{id}"));
         }
     }
@@ -157,28 +158,29 @@ pub fn command_line(path: &str) -> CommandLine {
     let source = read(path);
     let mut line = CommandLine::default();
     let mut owner = String::new();
-    let mut attribute: Option<String> = None;
+    // An attribute that is still open, and the last one that was for an option.
+    let (mut open, mut attribute) = (None::<String>, None::<String>);
     for text in source.lines() {
         let text = text.trim();
-        if let Some(rest) = text.split("struct ").nth(1).filter(|_| text.ends_with('{')) {
-            owner = rest.trim_end_matches(['{', ' ']).to_owned();
-        } else if text.contains("enum ") && text.ends_with('{') {
-            owner = text.split("enum ").nth(1).unwrap_or_default().trim_end_matches(['{', ' ']).to_owned();
-        } else if text.starts_with("#[arg(") {
-            attribute = Some(text.to_owned());
-        } else if owner == "Command" && text.contains('(') && text.ends_with(',') {
-            let name = text.split('(').next().unwrap_or_default();
-            let holds =
-                text.split(['(', ')']).nth(1).unwrap_or_default().trim_start_matches("Box<").trim_end_matches('>');
-            line.commands.insert(kebab(name), holds.to_owned());
-        } else if let Some(attribute) = attribute.take() {
-            if let Some(at) = attribute.find("long") {
-                let given = attribute[at..].strip_prefix("long = \"").and_then(|rest| rest.split('"').next());
-                let field = text.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-                let field = field.split(':').next().unwrap_or_default();
-                let option = given.map_or_else(|| kebab(field), str::to_owned);
-                line.options.entry(owner.clone()).or_default().insert(option);
+        if open.is_some() || text.starts_with("#[arg(") {
+            let whole = open.take().unwrap_or_default() + text;
+            if whole.ends_with(")]") {
+                attribute = Some(whole);
+            } else {
+                open = Some(whole);
             }
+        } else if let Some((_, rest)) = text.split_once("struct ").or(text.split_once("enum ")) {
+            owner = rest.split([' ', '{', '<']).next().unwrap_or_default().to_owned();
+        } else if owner == "Command" && text.contains('(') && text.ends_with("),") {
+            let mut words = text.split(['(', ')', '<', '>']).filter(|word| !word.is_empty() && *word != "Box");
+            let (name, holder) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            line.commands.insert(kebab(name), holder.to_owned());
+        } else if let Some(attribute) = attribute.take_if(|_| text.contains(':')) {
+            let Some((_, rest)) = attribute.split_once("long") else { continue };
+            let given = rest.strip_prefix(" = \"").and_then(|rest| rest.split('"').next());
+            let field = text.split(':').next().unwrap_or_default().rsplit(' ').next().unwrap_or_default();
+            let option = given.map_or_else(|| kebab(field), str::to_owned);
+            line.options.entry(owner.clone()).or_default().insert(option);
         }
     }
     line

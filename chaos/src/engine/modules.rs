@@ -169,6 +169,14 @@ impl Symbols {
         self.functions.iter().find(|(_, _, known)| known == name).map(|&(offset, ..)| offset)
     }
 
+    /// The shortest name that `wanted` says yes to, and where it begins: for functions whose full, mangled name can't be
+    /// known beforehand.
+    #[must_use]
+    pub fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<(&str, u64)> {
+        let fitting = self.functions.iter().filter(|(_, _, name)| wanted(name));
+        fitting.min_by_key(|(_, _, name)| name.len()).map(|(offset, _, name)| (name.as_str(), *offset))
+    }
+
     /// The function that holds `offset`, and how far into it: names as in the file, mangled.
     #[must_use]
     pub fn at(&self, offset: u64) -> Option<(&str, u64)> {

@@ -197,3 +197,43 @@ fn a_full_ring_waits_for_its_reader() {
     writer.close().unwrap();
     assert_eq!(sum.join().unwrap(), (0..20_000).sum::<u64>());
 }
+
+#[test]
+fn a_gap_is_told_whichever_call_finds_it() {
+    use std::os::unix::fs::FileExt;
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    for i in 0..3u8 {
+        writer.push(0, &[i; 8]).unwrap();
+    }
+    // The second of three is hit.
+    let file = std::fs::OpenOptions::new().write(true).open(bed.namespace.path().join("c/00000001.ring")).unwrap();
+    let data_at = writer.segment().identity().geometry.data_at();
+    file.write_all_at(&[0xff; 4], data_at + 32 + 24).unwrap();
+    let mut buf = [0; 64];
+    let mut next = || reader.recv(&mut buf, Duration::MAX).unwrap().unwrap();
+    assert!(matches!(next(), Event::Record { sequence: 0, .. }));
+    let gap = next();
+    assert!(matches!(gap, Event::Gap { from: 1, count: Some(1), .. }), "{gap:?}");
+    assert!(matches!(next(), Event::Record { sequence: 2, .. }));
+}
+
+#[test]
+fn a_writer_that_dies_inside_its_close_has_closed() {
+    use ringward_ring::segment::{Access, Segment};
+    use ringward_ring::word::State;
+    use rustix::fd::AsFd;
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    writer.push(0, b"last").unwrap();
+    let dir = std::fs::File::open(bed.namespace.path().join("c")).unwrap();
+    let segment = Segment::attach(dir.as_fd(), "00000001.ring", Access::Successor, bed.namespace.trust()).unwrap();
+    ringward_ring::succession::shift_state(&&segment, State::OPEN, State::CLOSED);
+    drop((writer, segment));
+    let (records, events) = all(&mut reader);
+    assert_eq!((numbers(&records), events), (vec![0], vec![Event::Closed { generation: 1 }]));
+}

@@ -1,5 +1,15 @@
 //! Integration tests of the recovery crate: one binary, a module a noun.
 
+mod attacks;
+mod attacks_child;
+mod attacks_fence;
+mod attacks_memory;
+mod attacks_names;
+mod attacks_places;
+mod attacks_process;
+mod attacks_readers;
+mod attacks_refusals;
+mod attacks_steps;
 mod common;
 mod life;
 mod watchdog;

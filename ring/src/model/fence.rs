@@ -5,6 +5,8 @@ use loom::thread;
 use super::heap::{Heap, Look, SPAN, Wish, drain, look, push_next, wait_for};
 use super::{Depth, expect_violation, explore};
 use crate::atomic::{Weak, weaken};
+use crate::cursor::{self, Reading};
+use crate::memory::Memory;
 use crate::reader::{GapReason, Taken};
 use crate::succession;
 use crate::word::{End, SegmentId, State, Successor};
@@ -138,11 +140,35 @@ fn with_the_position_read_too_early() {
     red(Without { position_first: true, ..Without::default() });
 }
 
+/// One push, and one look at the writer's cursor as a superseder takes it.
+fn position_and_checkpoint(writer_weak: &'static [Weak]) -> String {
+    let heap = Heap::new(RING);
+    let mut writer = heap.writer();
+    let ended = heap.clone();
+    let pushing = thread::spawn(move || {
+        weaken(writer_weak);
+        push_next(&mut writer)
+    });
+    let reading = cursor::read(&ended.page().cursor.cursor, ended.shape().segment);
+    pushing.join().unwrap().unwrap();
+    match reading {
+        Reading::Sound(mark) => format!("at {}", mark.sequence),
+        other => panic!("a position without its checkpoint: {other:?}"),
+    }
+}
+
+/// Whoever finds a position finds its checkpoint.
+#[test]
+fn the_position_has_its_checkpoint() {
+    const OUTCOMES: &[(&str, &str)] = &[("at 0", "not published yet"), ("at 1", "published")];
+    explore(Depth::All, OUTCOMES, || position_and_checkpoint(&[]));
+}
+
 /// The position runs ahead of its checkpoint.
 #[test]
-#[should_panic(expected = "fenced and delivered all the same")]
+#[should_panic(expected = "a position without its checkpoint")]
 fn with_the_checkpoint_too_late() {
-    red(Without { writer: &[Weak::CheckpointLate], ..Without::default() });
+    expect_violation(Depth::All, || position_and_checkpoint(&[Weak::CheckpointLate]));
 }
 
 /// E6: the end is stored without a swap.
@@ -183,7 +209,7 @@ fn damage_against_a_superseder() {
         ("acknowledged", "the second record is delivered behind the gap"),
         ("fenced", "the second record is not delivered: the search stops where the reader may"),
     ];
-    explore(Depth::Switches(2), OUTCOMES, || {
+    explore(Depth::Switches(3), OUTCOMES, || {
         let heap = Heap::new(RING);
         let mut reader = heap.reader(0);
         let mut writer = heap.writer();

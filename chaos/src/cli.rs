@@ -1,0 +1,185 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::run;
+use crate::stop::Stop;
+
+/// Exit code for a command line that can't be.
+const EXIT_USAGE: i32 = 2;
+
+/// Kills the processes of a Ringward channel, for hours if you like, and judges what the survivors received.
+#[derive(Debug, Parser)]
+#[command(name = "chaos", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writers die inside pushes, readers inside receives, standbys inside successions; exit 0: every promise was
+    /// kept, 1: one was broken, 2: usage, 3: nothing was tried
+    Run(RunArgs),
+}
+
+/// Options of `chaos run`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// Chance that any given push is its writer's last
+    #[arg(long, value_name = "P", default_value = "0.05", value_parser = parse_rate)]
+    pub(crate) kill_rate: f64,
+    /// How long, for example 90s, 10m, 8h [default: until Ctrl-C]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Ends after so many kills
+    #[arg(long, value_name = "N")]
+    pub(crate) max_kills: Option<u64>,
+    /// Seed of every choice [default: a random one, printed]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Readers; every other one is durable, and from three on the last one is spared, to see that it does not grow
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=16))]
+    pub(crate) readers: u32,
+    /// Hot standbys
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) standbys: u32,
+    /// Lengths of payloads in bytes
+    #[arg(long, value_name = "MIN..MAX", default_value = "0..3000", value_parser = parse_range)]
+    pub(crate) payload: (u32, u32),
+    /// Bytes of the ring: a power of two from 4KiB on
+    #[arg(long, value_name = "SIZE", default_value = "8KiB", value_parser = parse_capacity)]
+    pub(crate) capacity: u64,
+    /// Directory in which the run makes one of its own, on tmpfs [default: /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where the report is written, as it grows
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// Runs the program; returns its exit code.
+pub fn main() -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A pipe that was closed is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_USAGE } else { 0 };
+        }
+    };
+    let Command::Run(args) = cli.command;
+    let most = ringward_ring::layout::max_record(args.capacity);
+    if u64::from(args.payload.1) > most {
+        eprintln!(
+            "error: payloads of up to {} bytes do not fit a capacity of {}: at most {most}; raise --capacity or lower --payload",
+            args.payload.1, args.capacity
+        );
+        return EXIT_USAGE;
+    }
+    let stop = Stop::listen();
+    match run::run(&args, &stop) {
+        Ok(verdict) => verdict.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(rate),
+        _ => Err("a probability from 0 to 1, for example 0.1".into()),
+    }
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..at], text[at..].trim())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let mut total = 0.0;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err("for example 90s, 10m, 1h30m".into());
+    }
+    while !rest.is_empty() {
+        let (number, tail) = split_unit(rest);
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let factor = match tail[..end].trim() {
+            "ms" => 0.001,
+            "" | "s" | "sec" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            unit => return Err(format!("{unit:?} is no unit of time; ms, s, m, h and d are")),
+        };
+        let number: f64 = number.parse().map_err(|_| "for example 90s, 10m, 1h30m".to_owned())?;
+        total += number * factor;
+        rest = tail[end..].trim();
+    }
+    Duration::try_from_secs_f64(total).map_err(|error| error.to_string())
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text.trim());
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err(format!("{unit:?} is no unit of size; B, KiB, MiB and GiB are")),
+    };
+    let number: u64 = number.parse().map_err(|_| "for example 4096, 64KiB, 1MiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too large".into())
+}
+
+fn parse_capacity(text: &str) -> Result<u64, String> {
+    let capacity = parse_size(text)?;
+    if capacity.is_power_of_two() && (4096..=1 << 30).contains(&capacity) {
+        Ok(capacity)
+    } else {
+        Err("a power of two from 4KiB to 1GiB".into())
+    }
+}
+
+fn parse_range(text: &str) -> Result<(u32, u32), String> {
+    let (min, max) = text.split_once("..").ok_or("for example 0..3000")?;
+    let number = |text: &str| {
+        parse_size(text.trim_start_matches('=')).and_then(|n| u32::try_from(n).map_err(|_| "too large".to_owned()))
+    };
+    let (min, max) = (number(min)?, number(max)?);
+    if min <= max { Ok((min, max)) } else { Err("the smaller length first".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_understood() {
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        assert!(parse_duration("s").is_err() && parse_duration("3 weeks").is_err() && parse_duration("").is_err());
+        assert_eq!(parse_size("64KiB"), Ok(65536));
+        assert_eq!(parse_capacity("1MiB"), Ok(1 << 20));
+        assert!(parse_capacity("3000").is_err() && parse_capacity("2048").is_err());
+        assert_eq!(parse_range("0..4KiB"), Ok((0, 4096)));
+        assert!(parse_range("9..3").is_err() && parse_range("9").is_err());
+        assert!(parse_rate("1.5").is_err() && parse_rate("x").is_err());
+        assert_eq!(parse_rate("0"), Ok(0.0));
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,78 @@
+//! Quiet times: the storm holds its breath, and take-overs are timed on a channel of the usual size whose processes nobody
+//! traces, in turn with samples of the floor.
+
+use std::time::{Duration, Instant};
+
+/// Capacity of the channel.
+pub(crate) const CAPACITY: u64 = 1 << 20;
+/// Standbys of the channel.
+pub(crate) const STANDBYS: u32 = 2;
+/// One quiet time.
+pub(crate) const LENGTH: Duration = Duration::from_millis(1000);
+/// From one quiet time to the next.
+pub(crate) const EVERY: Duration = Duration::from_millis(7000);
+/// Between a kill and the next one, at least: a new standby has parked meanwhile.
+pub(crate) const BETWEEN: Duration = Duration::from_millis(12);
+
+/// Where a run stands.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    next: Instant,
+    until: Option<Instant>,
+    /// Writer that was killed last.
+    pub(crate) killed: u32,
+    /// When the next kill or sample is due.
+    pub(crate) due: Instant,
+    /// Kills and samples in turn.
+    pub(crate) turn: u64,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The storm goes on.
+    Storm,
+    /// A quiet time begins.
+    Begin,
+    /// Nothing is due.
+    Wait,
+    /// Kill the writer.
+    Kill,
+    /// Take a sample of the floor.
+    Floor,
+    /// The quiet time is over.
+    End,
+}
+
+impl Quiet {
+    /// The first one comes a second after `now`.
+    pub(crate) fn new(now: Instant) -> Quiet {
+        Quiet { next: now + Duration::from_secs(1), until: None, killed: 0, due: now, turn: 0 }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.until.is_some()
+    }
+
+    pub(crate) fn turn(&mut self, now: Instant) -> Turn {
+        match self.until {
+            None if now < self.next => Turn::Storm,
+            None => {
+                self.until = Some(now + LENGTH);
+                self.due = now + 2 * BETWEEN;
+                Turn::Begin
+            }
+            Some(until) if now >= until => {
+                self.until = None;
+                self.next = now + EVERY;
+                Turn::End
+            }
+            Some(_) if now < self.due => Turn::Wait,
+            Some(_) => {
+                self.due = now + BETWEEN;
+                self.turn += 1;
+                if self.turn.is_multiple_of(2) { Turn::Floor } else { Turn::Kill }
+            }
+        }
+    }
+}

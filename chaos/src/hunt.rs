@@ -1,0 +1,372 @@
+//! The hunt: processes that are to die inside an operation, at an instruction chosen over all that it executes.
+//!
+//! What an operation executes is learnt from traces: the first few calls are stepped through, and one now and then later.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::engine::{
+    Aim, Blow, Call, EngineError, Event, Modules, Plan, Progress, Result, Sites, Strike, Symbols, Target, Tracer, trace,
+};
+use crate::ledger::now;
+
+/// An operation that processes die in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    /// A writer's push.
+    Push,
+    /// A reader's receive.
+    Receive,
+    /// A standby's succession.
+    Succeed,
+}
+
+impl Operation {
+    /// Calls that are traced first; after them, one in how many; and how many instructions of one at most.
+    fn traces(self) -> (u64, u64, usize) {
+        match self {
+            Operation::Push => (24, 12, 4000),
+            Operation::Receive => (8, 6, 3000),
+            Operation::Succeed => (2, 24, 20_000),
+        }
+    }
+
+    /// Calls that a target waits for.
+    fn patience(self) -> u32 {
+        match self {
+            Operation::Push => 6,
+            Operation::Receive => 12,
+            Operation::Succeed => 2,
+        }
+    }
+}
+
+/// Each instruction of a trace gets this long: a sleep in the kernel ends the trace.
+const STEP_PATIENCE: Duration = Duration::from_millis(30);
+/// Share of the run's time that later traces may take.
+const TRACE_SHARE: f64 = 0.04;
+/// Later executions of an instruction in one call cost a trap for each earlier one: this many at most.
+const MOST_TRAPS: u32 = 24;
+
+/// One operation and what is known of it.
+#[derive(Debug)]
+struct Ground {
+    /// Where it begins.
+    entry: u64,
+    aim: Aim,
+    quests: u64,
+    traced: u64,
+}
+
+/// A process that is to die in an operation.
+#[derive(Debug)]
+struct Quest {
+    operation: Operation,
+    target: Option<(Target, u64)>,
+    left: u32,
+    strike: Option<Strike>,
+}
+
+/// What an event came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing that the caller has to know.
+    Nothing,
+    /// `pid` has been killed inside the operation, at this time; its end follows as an event.
+    Killed { pid: i32, operation: Operation, ns: u64 },
+    /// `pid` is about to make the push that is to be its last.
+    Doomed { pid: i32 },
+    /// A process ended.
+    Ended(Event),
+}
+
+/// Traces, strikes, keeps score.
+#[derive(Debug)]
+pub(crate) struct Hunter {
+    pub(crate) tracer: Tracer,
+    modules: Option<Modules>,
+    grounds: HashMap<Operation, Ground>,
+    doom: u64,
+    quests: HashMap<i32, Quest>,
+    seed: u64,
+    started: Instant,
+    /// Spent stepping through calls.
+    pub(crate) tracing: Duration,
+}
+
+impl Hunter {
+    pub(crate) fn new(seed: u64) -> Result<Hunter> {
+        Ok(Hunter {
+            tracer: Tracer::new()?,
+            modules: None,
+            grounds: HashMap::new(),
+            doom: 0,
+            quests: HashMap::new(),
+            seed,
+            started: Instant::now(),
+            tracing: Duration::ZERO,
+        })
+    }
+
+    /// Looks where everything is, in the first worker.
+    fn learn(&mut self, pid: i32) -> Result<()> {
+        if self.modules.is_some() {
+            return Ok(());
+        }
+        let modules = Modules::of(pid)?;
+        let exe = std::env::current_exe().map_err(EngineError::io("current_exe"))?;
+        let path = exe.to_string_lossy().into_owned();
+        let symbols = Symbols::load(&exe)?;
+        let base = modules.base(&path);
+        let address = |offset: Option<u64>, name: &str| {
+            offset
+                .zip(base)
+                .map(|(offset, base)| base + offset)
+                .ok_or_else(|| EngineError::NoSymbol { path: path.clone(), name: name.into() })
+        };
+        let named = |name: &str| address(symbols.offset_of(name), name);
+        self.doom = named("ringward_chaos_doom")?;
+        let succeed = symbols.find(|name| name.contains("10succession6follow")).map(|(_, offset)| offset);
+        for (operation, entry) in [
+            (Operation::Push, named("ringward_chaos_push")),
+            (Operation::Receive, named("ringward_chaos_recv")),
+            (Operation::Succeed, address(succeed, "succession::follow")),
+        ] {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Inlined away: standbys then die at random moments only.
+                Err(_) if operation == Operation::Succeed => continue,
+                Err(error) => return Err(error),
+            };
+            let aim = Aim::new(Sites::new(), self.seed ^ entry, operation.patience(), 5);
+            self.grounds.insert(operation, Ground { entry, aim, quests: 0, traced: 0 });
+        }
+        self.modules = Some(modules);
+        Ok(())
+    }
+
+    /// Takes control of a worker that waits behind its gate. `writes`: it may come to push.
+    pub(crate) fn adopt(&mut self, pid: i32, writes: bool) -> Result<()> {
+        self.tracer.seize(pid)?;
+        self.learn(pid)?;
+        if writes {
+            self.tracer.insert(pid, self.doom)?;
+        }
+        Ok(())
+    }
+
+    /// From its next call on, `pid` is to die in `operation`. `false`: it already is to die, or there is no such
+    /// operation to stop in.
+    pub(crate) fn begin(&mut self, pid: i32, operation: Operation) -> Result<bool> {
+        match self.quests.get(&pid).map(|quest| quest.operation) {
+            Some(before) if before == operation => return Ok(false),
+            Some(_) => self.drop_quest(pid)?,
+            None => {}
+        }
+        let Some(ground) = self.grounds.get(&operation) else { return Ok(false) };
+        self.tracer.insert(pid, ground.entry)?;
+        self.quests.insert(pid, Quest { operation, target: None, left: 0, strike: None });
+        Ok(true)
+    }
+
+    fn drop_quest(&mut self, pid: i32) -> Result<()> {
+        let Some(mut quest) = self.quests.remove(&pid) else { return Ok(()) };
+        if let Some(strike) = &mut quest.strike {
+            strike.disarm(&mut self.tracer)?;
+        }
+        if let Some(ground) = self.grounds.get(&quest.operation) {
+            self.tracer.remove(pid, ground.entry)?;
+        }
+        Ok(())
+    }
+
+    /// Calls every hunt off; those who were hunted live on.
+    pub(crate) fn call_off(&mut self) -> Result<()> {
+        for pid in self.quests.keys().copied().collect::<Vec<_>>() {
+            self.drop_quest(pid)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `pid` is to die.
+    pub(crate) fn hunts(&self, pid: i32) -> bool {
+        self.quests.contains_key(&pid)
+    }
+
+    /// `kill_sites` of an operation: hit, of, traced calls, given up.
+    pub(crate) fn coverage(&self, operation: Operation) -> (usize, usize, u64, usize) {
+        self.grounds.get(&operation).map_or((0, 0, 0, 0), |ground| {
+            let (hit, of) = ground.aim.sites.coverage();
+            (hit, of, ground.traced, ground.aim.given_up())
+        })
+    }
+
+    /// Names of sites that no kill has hit, at most `most`, with their functions.
+    pub(crate) fn missed(&self, operation: Operation, most: usize) -> Vec<String> {
+        let Some(ground) = self.grounds.get(&operation) else { return Vec::new() };
+        let sites = &ground.aim.sites;
+        let exe = std::env::current_exe().ok();
+        let symbols = exe.as_deref().and_then(|exe| Symbols::load(exe).ok()).unwrap_or_default();
+        let missed = sites.iter().filter(|(_, tally)| tally.hits == 0).take(most);
+        missed
+            .map(|(site, tally)| {
+                let function = symbols.at(site.offset).map_or(String::new(), |(name, at)| format!(" {name}+{at:#x}"));
+                format!("{}{function} ({} calls, {} misses)", sites.name(site), tally.calls, tally.misses)
+            })
+            .collect()
+    }
+
+    /// Waits for the next event, at most `timeout`, and deals with it.
+    pub(crate) fn next(&mut self, timeout: Duration) -> Result<Option<Outcome>> {
+        let Some(event) = self.tracer.wait_event(Some(timeout))? else { return Ok(None) };
+        match self.deal(&event) {
+            Ok(outcome) => Ok(Some(outcome)),
+            // It died under our hands; its end follows.
+            Err(error) if error.is_gone() => Ok(Some(Outcome::Nothing)),
+            Err(EngineError::NotStopped(_) | EngineError::Unknown(_)) => Ok(Some(Outcome::Nothing)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn deal(&mut self, event: &Event) -> Result<Outcome> {
+        let pid = event.pid();
+        if event.is_end() {
+            self.quests.remove(&pid);
+            return Ok(Outcome::Ended(*event));
+        }
+        if let Some(quest) = self.quests.get_mut(&pid) {
+            if let Some(strike) = &mut quest.strike {
+                let at = now();
+                let progress = strike.on_event(&mut self.tracer, event)?;
+                match progress {
+                    Progress::NotMine => {}
+                    Progress::Pending => return Ok(Outcome::Nothing),
+                    other => return self.struck(pid, other, at),
+                }
+            }
+        }
+        match *event {
+            Event::Breakpoint { tid, addr, .. } if addr == self.doom => {
+                self.tracer.cont(tid, 0)?;
+                Ok(Outcome::Doomed { pid })
+            }
+            Event::Breakpoint { tid, addr, .. } => {
+                let hunted = self.quests.get(&pid).map(|quest| quest.operation);
+                match hunted.filter(|operation| self.grounds.get(operation).is_some_and(|g| g.entry == addr)) {
+                    Some(operation) => self.at_entry(pid, tid, operation),
+                    None => {
+                        self.tracer.cont(tid, 0)?;
+                        Ok(Outcome::Nothing)
+                    }
+                }
+            }
+            Event::Signal { tid, sig, .. } => {
+                self.tracer.cont(tid, sig)?;
+                Ok(Outcome::Nothing)
+            }
+            Event::GroupStop { tid, .. } => {
+                self.tracer.listen(tid)?;
+                Ok(Outcome::Nothing)
+            }
+            other => {
+                if let Some(tid) = other.stopped() {
+                    self.tracer.cont(tid, 0)?;
+                }
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+
+    /// A hunted process is about to begin the operation.
+    fn at_entry(&mut self, pid: i32, tid: i32, operation: Operation) -> Result<Outcome> {
+        let call = Call::at(&self.tracer, pid, tid)?;
+        let (Some(ground), Some(modules), Some(quest)) =
+            (self.grounds.get_mut(&operation), &self.modules, self.quests.get_mut(&pid))
+        else {
+            self.tracer.cont(tid, 0)?;
+            return Ok(Outcome::Nothing);
+        };
+        if quest.target.is_none() {
+            let (first, every, limit) = operation.traces();
+            ground.quests += 1;
+            let affordable = self.tracing.as_secs_f64() < TRACE_SHARE * self.started.elapsed().as_secs_f64();
+            if ground.quests <= first || (affordable && ground.quests.is_multiple_of(every)) {
+                let began = Instant::now();
+                let traced = trace(&mut self.tracer, &call, limit, STEP_PATIENCE)?;
+                ground.aim.sites.add(modules, &traced.pcs);
+                ground.traced += 1;
+                self.tracing += began.elapsed();
+                match traced.end {
+                    crate::engine::TraceEnd::Died(event) => {
+                        self.quests.remove(&pid);
+                        return Ok(Outcome::Ended(event));
+                    }
+                    // It is in the kernel; its step ends as an event.
+                    crate::engine::TraceEnd::Blocked => return Ok(Outcome::Nothing),
+                    _ => self.tracer.cont(tid, 0)?,
+                }
+                return Ok(Outcome::Nothing);
+            }
+            let Some(mut target) = ground.aim.choose() else {
+                self.tracer.cont(tid, 0)?;
+                return Ok(Outcome::Nothing);
+            };
+            target.occurrence = target.occurrence.min(1 + target.occurrence % MOST_TRAPS);
+            let Some(addr) = ground.aim.sites.address(modules, target.site) else {
+                ground.aim.gave_up(target);
+                self.tracer.cont(tid, 0)?;
+                return Ok(Outcome::Nothing);
+            };
+            quest.target = Some((target, addr));
+            quest.left = target.patience;
+        }
+        let Some((target, addr)) = quest.target else { return Ok(Outcome::Nothing) };
+        let plan = Plan::Site { addr, occurrence: target.occurrence };
+        let at = now();
+        match Strike::arm(&mut self.tracer, call, plan, Blow::Kill) {
+            Ok((strike, progress)) => {
+                quest.strike = Some(strike);
+                if progress == Progress::Pending { Ok(Outcome::Nothing) } else { self.struck(pid, progress, at) }
+            }
+            Err(EngineError::NoCode { .. }) => {
+                // Not text that can be written to: not a place to die at.
+                ground.aim.gave_up(target);
+                quest.target = None;
+                self.tracer.cont(tid, 0)?;
+                Ok(Outcome::Nothing)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn struck(&mut self, pid: i32, progress: Progress, at: u64) -> Result<Outcome> {
+        let Some(quest) = self.quests.get_mut(&pid) else { return Ok(Outcome::Nothing) };
+        let Some(ground) = self.grounds.get_mut(&quest.operation) else { return Ok(Outcome::Nothing) };
+        let operation = quest.operation;
+        match progress {
+            Progress::Landed { .. } => {
+                if let Some((target, _)) = quest.target {
+                    ground.aim.hit(target.site);
+                }
+                self.quests.remove(&pid);
+                Ok(Outcome::Killed { pid, operation, ns: at })
+            }
+            Progress::Died(event) => {
+                self.quests.remove(&pid);
+                Ok(Outcome::Ended(event))
+            }
+            _ => {
+                // It came by another way this time.
+                quest.left = quest.left.saturating_sub(1);
+                let tid = quest.strike.take().map_or(pid, |strike| strike.call().tid);
+                if quest.left == 0 {
+                    if let Some((target, _)) = quest.target.take() {
+                        ground.aim.gave_up(target);
+                    }
+                }
+                self.tracer.cont(tid, 0)?;
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+}

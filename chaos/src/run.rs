@@ -1,0 +1,775 @@
+//! `chaos run`: keeps a channel's processes alive, and kills them.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use crate::cli::RunArgs;
+use crate::engine::{EngineError, Event, Request, Template, TemplateConfig, affinity};
+use crate::examine::Examiner;
+use crate::failover::{self, Quiet, Turn};
+use crate::floor;
+use crate::hunt::{Hunter, Operation, Outcome};
+use crate::judge::Bench;
+use crate::ledger::{self, Entry, Kind, Pen, now};
+use crate::namespace::{self, Which};
+use crate::progress::Display;
+use crate::report::Report;
+use crate::stop::Stop;
+use crate::verdict::{Broken, Verdict};
+use crate::watch::Watch;
+use crate::worker::{self, EXIT_FAILED, EXIT_HOME, Orders, Role};
+
+/// How long the end may take: closing, draining, going home.
+const END_LIMIT: Duration = Duration::from_secs(30);
+/// From one start of a process that dies young to the next.
+const YOUNG_EVERY: Duration = Duration::from_millis(60);
+/// How old those get at most.
+const YOUNG_DEATH: Duration = Duration::from_millis(12);
+/// From one reader's death to the next, on average.
+const READER_EVERY: Duration = Duration::from_millis(50);
+/// Share of standbys that are to die in a succession.
+const STANDBY_SHARE: f64 = 0.08;
+/// Of so many dead writers' segments one is looked at, byte for byte.
+const EXAMINE_EVERY: u64 = 4;
+/// Places of readers that die young begin here.
+const YOUNG_PLACE: u32 = 1000;
+
+/// Why somebody was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    MidPush,
+    MidReceive,
+    Reader,
+    Standby,
+    Startup,
+    Failover,
+    Floor,
+    End,
+}
+
+/// Deaths that were brought about, by cause.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kills {
+    mid_push: u64,
+    mid_recv: u64,
+    reader: u64,
+    standby: u64,
+    mid_succession: u64,
+    startup: u64,
+    failover: u64,
+}
+
+impl Kills {
+    fn total(&self) -> u64 {
+        self.mid_push + self.mid_recv + self.reader + self.standby + self.startup + self.failover
+    }
+
+    fn to_json(self) -> Value {
+        json!({
+            "total": self.total(),
+            "mid_push": self.mid_push,
+            "mid_recv": self.mid_recv,
+            "standby": self.standby,
+            "mid_succession": self.mid_succession,
+            "startup": self.startup,
+            "reader": self.reader,
+            "failover": self.failover,
+        })
+    }
+}
+
+/// A process of the run.
+#[derive(Debug)]
+struct Member {
+    id: u32,
+    role: Role,
+    which: Which,
+    place: u32,
+    /// Is replaced when it dies.
+    standing: bool,
+    /// Is never killed.
+    spared: bool,
+    cause: Option<Cause>,
+    killed: u64,
+}
+
+/// Where processes come from.
+struct Nursery {
+    /// Writers and standbys of the storm, on the killer's core.
+    writers: Template,
+    /// Its readers, on the others.
+    readers: Template,
+    /// Whoever is timed, anywhere.
+    free: Template,
+}
+
+struct Run<'a> {
+    args: &'a RunArgs,
+    seed: u64,
+    dice: ChaCha8Rng,
+    dir: PathBuf,
+    hunter: Hunter,
+    nursery: Nursery,
+    members: HashMap<i32, Member>,
+    next_id: u32,
+    pen: Pen<OwnedFd>,
+    ledger: OwnedFd,
+    control: File,
+    notes: File,
+    bench: Bench,
+    examiner: Examiner,
+    /// What the watchdog said at the end.
+    sweep: Value,
+    kills: Kills,
+    /// Kills that are due at a time: who, why.
+    due: Vec<(Instant, i32, Cause)>,
+    sample: Option<floor::Sample>,
+    quiet: Quiet,
+    watch: Watch,
+    started: Instant,
+    ending: bool,
+    young_at: Instant,
+    reader_at: Instant,
+    young: u64,
+}
+
+type Fault = Box<dyn std::error::Error>;
+
+/// Runs; says how it ended.
+pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
+    let seed = args.seed.unwrap_or_else(|| rand::rng().next_u64() >> 1);
+    let base = args.root.clone().unwrap_or_else(|| {
+        if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() }
+    });
+    let place = tempfile::Builder::new()
+        .prefix("ringward-chaos-")
+        .tempdir_in(&base)
+        .map_err(|error| format!("cannot make a directory in {}: {error}", base.display()))?;
+    stop.set_root(Some(place.path().to_owned()));
+    let mut display = Display::new();
+    display.say(&format!("chaos run: seed {seed}, root {}", place.path().display()));
+    let report = Report::new(args, seed, place.path());
+    report
+        .write(&report.document(json!({ "verdict": "running" })))
+        .map_err(|error| format!("cannot write the report: {error}"))?;
+
+    let mut run = Run::start(args, seed, place.path())?;
+    let outcome = run.storm(stop, &mut display, &report).and_then(|()| run.end(stop));
+    if let Err(error) = outcome {
+        run.bench.flag(Broken::Failed, &format!("the run itself failed: {error}"));
+    }
+    let verdict = run.conclude();
+    let document = report.document(run.body(verdict.name()));
+    report.write(&document).map_err(|error| format!("cannot write the report: {error}"))?;
+    display.say(&run.line());
+    let summary = run.summary(&document);
+    let notes = run.notes_tail();
+    let tail = run.bench.tail();
+    drop(run);
+    stop.set_root(None);
+    if verdict == Verdict::Violation {
+        let kept = place.keep();
+        let evidence = json!({ "report": document, "notes": notes, "ledger_tail": tail });
+        let _ = std::fs::write(kept.join("evidence.json"), serde_json::to_vec_pretty(&evidence)?);
+        display.say(&format!("kept: {} (evidence.json has seed, violations, notes and the ledger's tail)", kept.display()));
+    } else {
+        place.close().map_err(|error| format!("cannot remove the root: {error}"))?;
+    }
+    display.say(&summary);
+    display.say(&format!("verdict: {}", verdict.name()));
+    Ok(verdict)
+}
+
+impl<'a> Run<'a> {
+    fn start(args: &'a RunArgs, seed: u64, root: &Path) -> Result<Run<'a>, Fault> {
+        let dir = root.join("ring");
+        std::fs::create_dir(&dir)?;
+        let (read, write) = ledger::open()?;
+        let control = File::options().read(true).write(true).create_new(true).open(root.join("control"))?;
+        control.write_all_at(&[worker::RUN, worker::PAUSE], 0)?;
+        let notes = File::options().read(true).append(true).create_new(true).open(root.join("notes"))?;
+        let watch = Watch::new(dir.join(namespace::NAMESPACE));
+        let bench = Bench::start(read, args.capacity);
+        let examiner = Examiner::start(dir.join(namespace::NAMESPACE).join(Which::Storm.name()), bench.judge());
+        let cores = affinity::cores(0)?;
+        let (mine, others) = (&cores[..1], if cores.len() > 1 { &cores[1..] } else { &cores[..] });
+        let template = |cores: &[usize]| -> Result<Template, EngineError> {
+            let mut config = TemplateConfig::this_program(["template"])?;
+            config.cores = cores.to_vec();
+            Template::start(config)
+        };
+        let nursery =
+            Nursery { writers: template(mine)?, readers: template(others)?, free: template(&cores)? };
+        affinity::pin(0, mine)?;
+        let ledger = write.try_clone()?;
+        let at = Instant::now();
+        let mut run = Run {
+            args,
+            seed,
+            dice: ChaCha8Rng::seed_from_u64(seed),
+            dir,
+            hunter: Hunter::new(seed)?,
+            nursery,
+            members: HashMap::new(),
+            next_id: 1,
+            pen: Pen::new(write),
+            ledger,
+            control,
+            notes,
+            bench,
+            examiner,
+            sweep: Value::Null,
+            kills: Kills::default(),
+            due: Vec::new(),
+            sample: None,
+            quiet: Quiet::new(at),
+            watch,
+            started: at,
+            ending: false,
+            young_at: at + Duration::from_millis(300),
+            reader_at: at + Duration::from_millis(200),
+            young: 0,
+        };
+        for _ in 0..args.standbys + 1 {
+            run.spawn(Role::Standby, Which::Storm, 0, true)?;
+        }
+        for place in 0..args.readers {
+            run.spawn_reader(place)?;
+        }
+        for _ in 0..failover::STANDBYS + 1 {
+            run.spawn(Role::Standby, Which::Failover, 0, true)?;
+        }
+        run.spawn(Role::Durable, Which::Failover, 0, true)?;
+        Ok(run)
+    }
+
+    fn spawn_reader(&mut self, place: u32) -> Result<(), Fault> {
+        let role = if place.is_multiple_of(2) { Role::Durable } else { Role::Ephemeral };
+        let pid = self.spawn(role, Which::Storm, place, true)?;
+        if let Some(member) = self.members.get_mut(&pid) {
+            member.spared = self.args.readers > 2 && place == self.args.readers - 1;
+            if member.spared {
+                self.watch.witness(pid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a process. Standing members are traced (on the storm's channel) and replaced when they die.
+    fn spawn(&mut self, role: Role, which: Which, place: u32, standing: bool) -> Result<i32, Fault> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let orders = Orders {
+            role,
+            which,
+            id,
+            place,
+            seed: self.seed,
+            root: self.dir.clone(),
+            capacity: if which == Which::Storm { self.args.capacity } else { failover::CAPACITY },
+            payload: if which == Which::Storm { self.args.payload } else { (64, 64) },
+            rate: if which == Which::Storm { self.args.kill_rate } else { 0.0 },
+            beats: id.is_multiple_of(5),
+        };
+        let words: Vec<OsString> = orders.to_words();
+        let request = Request {
+            args: words.iter().map(OsString::as_os_str).collect(),
+            fds: vec![self.ledger.as_fd(), self.control.as_fd(), self.notes.as_fd()],
+        };
+        let writes = matches!(role, Role::Standby | Role::Claimant);
+        let template = match (which, writes) {
+            (Which::Failover, _) => &self.nursery.free,
+            (Which::Storm, true) => &self.nursery.writers,
+            (Which::Storm, false) => &self.nursery.readers,
+        };
+        let spawned = if !standing && id.is_multiple_of(16) {
+            template.spawn_exec(&request)?
+        } else {
+            template.spawn(&request)?
+        };
+        let pid = spawned.pid;
+        let mut entry = Entry::new(Kind::Started, which as u8, id);
+        entry.code = role as u32;
+        self.pen.write([entry]);
+        let member = Member { id, role, which, place, standing, spared: false, cause: None, killed: 0 };
+        self.members.insert(pid, member);
+        if standing && which == Which::Storm {
+            self.hunter.adopt(pid, writes)?;
+            if writes && self.args.kill_rate > 0.0 && !self.ending && self.dice.random_bool(STANDBY_SHARE) {
+                self.hunter.begin(pid, Operation::Succeed)?;
+            }
+        }
+        spawned.gate.open();
+        Ok(pid)
+    }
+
+    /// Kills `pid`, unless it is dying already or to be spared.
+    fn kill(&mut self, pid: i32, cause: Cause) {
+        let Some(member) = self.members.get_mut(&pid).filter(|member| member.cause.is_none()) else { return };
+        if member.spared && cause != Cause::End {
+            return;
+        }
+        member.killed = now();
+        if self.hunter.tracer.kill(pid).is_ok() {
+            member.cause = Some(cause);
+        }
+    }
+
+    fn over(&self, stop: &Stop) -> bool {
+        stop.asked()
+            || self.args.duration.is_some_and(|limit| self.started.elapsed() >= limit)
+            || self.args.max_kills.is_some_and(|limit| self.kills.total() >= limit)
+    }
+
+    fn storm(&mut self, stop: &Stop, display: &mut Display, report: &Report) -> Result<(), Fault> {
+        let mut reported = Instant::now();
+        self.watch.look_at_locks(true);
+        while !self.over(stop) && self.bench.violated() == 0 {
+            self.turn()?;
+            let at = Instant::now();
+            self.fire(at);
+            if self.args.kill_rate > 0.0 {
+                self.young(at)?;
+                self.readers(at)?;
+                self.quiet_turn(at)?;
+            }
+            if let Some(what) = self.watch.look(at, &self.bench.progress(), &self.pids()) {
+                self.bench.flag(Broken::Hang, &what);
+            }
+            for what in self.watch.double_owners() {
+                self.bench.flag(Broken::Owners, &what);
+            }
+            display.show(|| self.line());
+            if reported.elapsed() >= Duration::from_secs(1) {
+                reported = Instant::now();
+                let _ = report.write(&report.document(self.body("running")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for events, a little, and deals with them.
+    fn turn(&mut self) -> Result<(), Fault> {
+        let mut wait = Duration::from_millis(2);
+        for _ in 0..64 {
+            match self.hunter.next(wait)? {
+                None => break,
+                Some(outcome) => self.happened(outcome)?,
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, outcome: Outcome) -> Result<(), Fault> {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Doomed { pid } => {
+                if !self.ending {
+                    self.hunter.begin(pid, Operation::Push)?;
+                }
+            }
+            Outcome::Killed { pid, operation, ns } => {
+                if let Some(member) = self.members.get_mut(&pid) {
+                    member.killed = ns;
+                    member.cause = Some(match operation {
+                        Operation::Push => Cause::MidPush,
+                        Operation::Receive => Cause::MidReceive,
+                        Operation::Succeed => Cause::Standby,
+                    });
+                    if operation == Operation::Succeed {
+                        self.kills.mid_succession += 1;
+                    }
+                }
+                if operation == Operation::Push {
+                    self.examine(pid);
+                    if self.dice.random_bool(0.04) {
+                        self.doom_a_standby();
+                    }
+                }
+            }
+            Outcome::Ended(event) => self.ended(event)?,
+        }
+        Ok(())
+    }
+
+    /// A writer is dying: what will it leave?
+    fn examine(&mut self, pid: i32) {
+        if !self.kills.mid_push.is_multiple_of(EXAMINE_EVERY) {
+            return;
+        }
+        let storm = &self.bench.progress()[Which::Storm as usize];
+        if self.members.get(&pid).is_some_and(|member| member.id == storm.writer) {
+            self.examiner.take(storm.generation);
+        }
+    }
+
+    /// A writer has died: some standby is to follow it soon, somewhere in the succession.
+    fn doom_a_standby(&mut self) {
+        let standbys: Vec<i32> = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.role == Role::Standby && m.which == Which::Storm && m.standing && m.cause.is_none())
+            .map(|(pid, _)| *pid)
+            .collect();
+        if standbys.is_empty() {
+            return;
+        }
+        let victim = standbys[self.dice.random_range(0..standbys.len())];
+        let delay = Duration::from_micros(self.dice.random_range(0..1500));
+        self.due.push((Instant::now() + delay, victim, Cause::Standby));
+    }
+
+    fn ended(&mut self, event: Event) -> Result<(), Fault> {
+        let pid = event.pid();
+        let Some(member) = self.members.remove(&pid) else {
+            if [self.nursery.writers.pid(), self.nursery.readers.pid(), self.nursery.free.pid()].contains(&pid) {
+                return Err(format!("a template died: {event:?}").into());
+            }
+            return Ok(());
+        };
+        self.watch.gone(pid);
+        let mut entry = Entry::new(Kind::Died, member.which as u8, member.id);
+        entry.ns = 0;
+        match (event, member.cause) {
+            (Event::Signaled { sig: 9, .. }, Some(cause)) => {
+                entry.ns = member.killed;
+                match cause {
+                    Cause::MidPush => self.kills.mid_push += 1,
+                    Cause::MidReceive => self.kills.mid_recv += 1,
+                    Cause::Reader => self.kills.reader += 1,
+                    Cause::Standby => self.kills.standby += 1,
+                    Cause::Startup => self.kills.startup += 1,
+                    Cause::Failover => self.kills.failover += 1,
+                    Cause::Floor | Cause::End => {}
+                }
+            }
+            (Event::Exited { code: EXIT_HOME | EXIT_FAILED, .. }, _) => {}
+            (event, _) => {
+                let what = format!("worker {} ({:?}) ended with {event:?}", member.id, member.role);
+                self.bench.flag(Broken::Failed, &what);
+            }
+        }
+        self.pen.write([entry]);
+        if member.standing && !self.ending {
+            match member.role {
+                Role::Durable | Role::Ephemeral if member.which == Which::Storm => self.spawn_reader(member.place)?,
+                role => drop(self.spawn(role, member.which, member.place, true)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills whoever is due.
+    fn fire(&mut self, at: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        due.retain(|&(when, pid, cause)| {
+            if when <= at {
+                self.kill(pid, cause);
+            }
+            when > at
+        });
+        self.due = due;
+    }
+
+    /// Processes that die within 12 ms of their start.
+    fn young(&mut self, at: Instant) -> Result<(), Fault> {
+        if at < self.young_at || self.quiet.is_quiet() {
+            return Ok(());
+        }
+        self.young_at = at + YOUNG_EVERY;
+        self.young += 1;
+        let role = [Role::Standby, Role::Ephemeral, Role::Claimant][self.dice.random_range(0..3)];
+        let pid = self.spawn(role, Which::Storm, YOUNG_PLACE, false)?;
+        let age = Duration::from_micros(self.dice.random_range(0..=YOUNG_DEATH.as_micros() as u64));
+        self.due.push((Instant::now() + age, pid, Cause::Startup));
+        Ok(())
+    }
+
+    /// Readers that die, mostly inside a receive.
+    fn readers(&mut self, at: Instant) -> Result<(), Fault> {
+        if at < self.reader_at || self.quiet.is_quiet() {
+            return Ok(());
+        }
+        self.reader_at = at + READER_EVERY.mul_f64(self.dice.random_range(0.2..1.8));
+        let mut readers: Vec<i32> = self
+            .members
+            .iter()
+            .filter(|(pid, m)| {
+                matches!(m.role, Role::Durable | Role::Ephemeral)
+                    && m.which == Which::Storm
+                    && m.standing
+                    && !m.spared
+                    && m.cause.is_none()
+                    && !self.hunter.hunts(**pid)
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
+        readers.sort_unstable();
+        if readers.is_empty() {
+            return Ok(());
+        }
+        let victim = readers[self.dice.random_range(0..readers.len())];
+        if self.dice.random_bool(0.2) {
+            self.kill(victim, Cause::Reader);
+        } else {
+            self.hunter.begin(victim, Operation::Receive)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, which: Which, what: u8) -> std::io::Result<()> {
+        self.control.write_all_at(&[what], which as u64)
+    }
+
+    /// Quiet times, in which take-overs and the floor are timed.
+    fn quiet_turn(&mut self, at: Instant) -> Result<(), Fault> {
+        match self.quiet.turn(at) {
+            Turn::Storm | Turn::Wait => {}
+            Turn::Begin => {
+                self.watch.look_at_locks(false);
+                self.tell(Which::Storm, worker::PAUSE)?;
+                self.tell(Which::Failover, worker::RUN)?;
+            }
+            Turn::End => {
+                self.tell(Which::Failover, worker::PAUSE)?;
+                self.tell(Which::Storm, worker::RUN)?;
+                self.watch.look_at_locks(true);
+            }
+            Turn::Kill => {
+                let writer = self.bench.progress()[Which::Failover as usize].writer;
+                if writer != self.quiet.killed {
+                    let found = self.members.iter().find(|(_, m)| m.id == writer).map(|(pid, _)| *pid);
+                    if let Some(pid) = found {
+                        self.quiet.killed = writer;
+                        self.kill(pid, Cause::Failover);
+                    }
+                }
+            }
+            Turn::Floor => self.begin_sample()?,
+        }
+        if self.sample.as_ref().is_some_and(|sample| sample.ripe <= at) {
+            if let Some(sample) = self.sample.take() {
+                self.end_sample(sample);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_sample(&mut self) -> Result<(), Fault> {
+        let (held, other) = floor::lock_file(&self.dir)?;
+        let id = self.next_id;
+        self.next_id += 2;
+        let member = |id| Member {
+            id,
+            role: Role::Parked,
+            which: Which::Failover,
+            place: 0,
+            standing: false,
+            spared: false,
+            cause: None,
+            killed: 0,
+        };
+        let holder = self.nursery.free.spawn(&Request { args: vec![], fds: vec![held.as_fd()] })?;
+        drop(held);
+        self.members.insert(holder.pid, member(id));
+        let orders = Orders {
+            role: Role::Parked,
+            which: Which::Failover,
+            id: id + 1,
+            place: 0,
+            seed: 0,
+            root: self.dir.clone(),
+            capacity: 0,
+            payload: (0, 0),
+            rate: 0.0,
+            beats: false,
+        };
+        let words = orders.to_words();
+        let fds = vec![self.ledger.as_fd(), self.control.as_fd(), self.notes.as_fd(), other.as_fd()];
+        let args = words.iter().map(OsString::as_os_str).collect();
+        let waiter = self.nursery.free.spawn(&Request { args, fds })?;
+        self.members.insert(waiter.pid, member(id + 1));
+        waiter.gate.open();
+        let ripe = Instant::now() + floor::PARK;
+        self.sample = Some(floor::Sample { holder: holder.pid, waiter: waiter.pid, ripe, gate: holder.gate });
+        Ok(())
+    }
+
+    fn end_sample(&mut self, sample: floor::Sample) {
+        let waiter = self.members.get(&sample.waiter).map_or(0, |member| member.id);
+        self.kill(sample.holder, Cause::Floor);
+        let killed = self.members.get(&sample.holder).map_or(0, |member| member.killed);
+        drop(sample.gate);
+        if waiter != 0 && killed != 0 {
+            self.bench.floor_begins(waiter, killed);
+        }
+    }
+
+    fn pids(&self) -> Vec<(u32, i32)> {
+        self.members.iter().map(|(pid, member)| (member.id, *pid)).collect()
+    }
+
+    /// Ends in order: nobody is killed any more, the writers close, everybody drains and goes home.
+    fn end(&mut self, stop: &Stop) -> Result<(), Fault> {
+        self.ending = true;
+        self.due.clear();
+        self.watch.before_the_end();
+        self.hunter.call_off()?;
+        if let Some(sample) = self.sample.take() {
+            self.end_sample(sample);
+        }
+        for which in Which::ALL {
+            self.tell(which, worker::CLOSE)?;
+        }
+        let deadline = Instant::now() + END_LIMIT;
+        while !self.members.is_empty() && Instant::now() < deadline {
+            self.turn()?;
+            if stop.asked() && self.bench.violated() > 0 {
+                break;
+            }
+        }
+        if !self.members.is_empty() {
+            let who: Vec<String> = self.members.iter().map(|(pid, m)| format!("{} {:?} {:?}", m.id, m.role, m.which)
+                + &crate::watch::stack(*pid)).collect();
+            self.bench.flag(Broken::Hang, &format!("did not come to an end: {}", who.join("; ")));
+            for pid in self.members.keys().copied().collect::<Vec<_>>() {
+                self.kill(pid, Cause::End);
+            }
+            let deadline = Instant::now() + END_LIMIT;
+            while !self.members.is_empty() && Instant::now() < deadline {
+                self.turn()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody has gone home: is everything accounted for, and nothing left over?
+    fn conclude(&mut self) -> Verdict {
+        let none = OwnedFd::from(File::open("/dev/null").unwrap_or_else(|_| self.notes.try_clone().expect("a file")));
+        self.pen = Pen::new(none);
+        if let Ok(null) = File::open("/dev/null") {
+            self.ledger = null.into();
+        }
+        self.examiner.finish();
+        self.bench.finish();
+        if self.bench.violated() == 0 {
+            for what in self.left_over() {
+                self.bench.flag(Broken::Leak, &what);
+            }
+            for what in self.watch.grown() {
+                self.bench.flag(Broken::Leak, &what);
+            }
+        }
+        if self.bench.violated() > 0 {
+            Verdict::Violation
+        } else if self.kills.mid_push == 0 || self.bench.counts().delivered == 0 {
+            Verdict::Inconclusive
+        } else {
+            Verdict::Held
+        }
+    }
+
+    /// Forgets the durable readers, lets a watchdog have one look, and says what is still there.
+    fn left_over(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        let namespace = match namespace::open(&self.dir) {
+            Ok(namespace) => namespace,
+            Err(error) => return vec![format!("the namespace can't be opened: {error}")],
+        };
+        for which in Which::ALL {
+            let Ok(channel) = namespace::channel(&namespace, which, self.args.capacity, false) else { continue };
+            let places = if which == Which::Storm { self.args.readers } else { 1 };
+            for place in (0..places).step_by(2) {
+                if let Err(error) = channel.forget_reader(&format!("durable-{place}")) {
+                    left.push(format!("channel {}: durable-{place} can't be forgotten: {error}", which.name()));
+                }
+            }
+        }
+        self.sweep = crate::watch::sweep(&namespace, &mut left);
+        left
+    }
+
+    fn line(&self) -> String {
+        let (hit, of, ..) = self.hunter.coverage(Operation::Push);
+        let counts = self.bench.counts();
+        let seconds = self.started.elapsed().as_secs_f64();
+        format!(
+            "{seconds:6.1} s  {} kills in pushes ({:.0}/s), {} in receives, {} standbys, {} young  |  push {hit}/{of}  |  \
+             {} acknowledged, {} delivered, {} again  |  violations {}",
+            self.kills.mid_push,
+            self.kills.mid_push as f64 / seconds.max(0.001),
+            self.kills.mid_recv,
+            self.kills.standby,
+            self.kills.startup,
+            counts.acknowledged,
+            counts.delivered,
+            counts.redelivered,
+            self.bench.violated()
+        )
+    }
+
+    fn body(&self, verdict: &str) -> Value {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let sites = |operation| {
+            let (hit, of, traced, given_up) = self.hunter.coverage(operation);
+            json!({ "hit": hit, "of": of, "traced_calls": traced, "given_up": given_up })
+        };
+        let (recovery, traced, floor) = self.bench.timings();
+        let violations: Vec<Value> = self.bench.violations().iter().map(|violation| violation.to_json()).collect();
+        let count = |broken: Broken| self.bench.violations().iter().filter(|v| v.broken == broken).count();
+        json!({
+            "verdict": verdict,
+            "elapsed_s": (elapsed * 1000.0).round() / 1000.0,
+            "cycles_per_s": (self.bench.counts().terms as f64 / elapsed.max(0.001) * 10.0).round() / 10.0,
+            "kills": self.kills.to_json(),
+            "kill_sites": sites(Operation::Push),
+            "receive_sites": sites(Operation::Receive),
+            "succession_sites": sites(Operation::Succeed),
+            "missed_sites": self.hunter.missed(Operation::Push, 40),
+            "records": self.bench.counts().to_json(),
+            "generations": self.bench.progress()[0].generation,
+            "hangs": count(Broken::Hang),
+            "leaks": count(Broken::Leak),
+            "violations": violations,
+            "recovery_us": recovery.to_json(),
+            "recovery_in_storm_us": traced.to_json(),
+            "floor_us": floor.to_json(),
+            "tracing_s": (self.hunter.tracing.as_secs_f64() * 100.0).round() / 100.0,
+            "images": self.examiner.to_json(),
+            "sweep": self.sweep,
+            "runner": self.watch.to_json(),
+        })
+    }
+
+    fn summary(&self, document: &Value) -> String {
+        let of = |key: &str| document[key].to_string();
+        format!(
+            "kills {}\nkill sites {}\nrecords {}\nrecovery (µs) {}\nfloor (µs) {}\nviolations {}",
+            of("kills"),
+            of("kill_sites"),
+            of("records"),
+            of("recovery_us"),
+            of("floor_us"),
+            serde_json::to_string_pretty(&document["violations"]).unwrap_or_default()
+        )
+    }
+
+    fn notes_tail(&self) -> String {
+        let len = self.notes.metadata().map_or(0, |meta| meta.len());
+        let from = len.saturating_sub(64 << 10);
+        let mut bytes = vec![0; (len - from) as usize];
+        let _ = self.notes.read_exact_at(&mut bytes, from);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+

@@ -1,0 +1,97 @@
+//! RUNBOOK.md has an entry for every id in the sources, and its commands exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringward_tests::{CRATES, blocks, command_line, files, ids, quoted, read};
+
+const PARTS: [&str; 5] = ["Meaning", "Impact", "Diagnose", "Mitigate", "Verify"];
+
+/// Entries by id: the text under each heading.
+fn entries() -> BTreeMap<String, String> {
+    let mut entries = BTreeMap::new();
+    let mut current = None;
+    for line in read("RUNBOOK.md").lines() {
+        if line.starts_with('#') {
+            current = line.strip_prefix("### RW-").map(|id| format!("RW-{id}"));
+            if let Some(id) = &current {
+                let twice = entries.insert(id.clone(), String::new());
+                assert!(twice.is_none(), "{id} has two headings");
+            }
+        } else if let Some(entry) = current.as_ref().and_then(|id| entries.get_mut(id)) {
+            entry.push_str(line);
+            entry.push('\n');
+        }
+    }
+    entries
+}
+
+#[test]
+fn every_id_in_the_sources_is_a_heading_and_the_other_way_round() {
+    let mut used = BTreeMap::new();
+    for file in CRATES.iter().flat_map(|folder| files(&format!("{folder}/src"), ".rs")) {
+        for id in ids(&read(&file)) {
+            used.entry(id).or_insert(file.clone());
+        }
+    }
+    assert!(used.len() > 50, "the search finds next to nothing");
+    let entries = entries();
+    let missing: Vec<_> = used.iter().filter(|(id, _)| !entries.contains_key(*id)).collect();
+    let unused: Vec<_> = entries.keys().filter(|id| !used.contains_key(*id)).collect();
+    assert!(missing.is_empty() && unused.is_empty(), "without a heading: {missing:?}; headings of no id: {unused:?}");
+}
+
+#[test]
+fn every_entry_is_complete() {
+    let entries = entries();
+    for (id, text) in &entries {
+        let has = |text: &str, part: &str| text.contains(&format!("- **{part}:** "));
+        let shared = text.lines().find_map(|line| line.strip_prefix("- **The rest:** as [")).and_then(|rest| rest.split(']').next());
+        let lacking: Vec<_> = PARTS.into_iter().filter(|part| !has(text, part)).collect();
+        if let Some(other) = shared {
+            let other = entries.get(other).unwrap_or_else(|| panic!("{id} points to {other}, which is no entry"));
+            assert!(has(text, "Meaning"), "{id} does not say what it means");
+            assert!(PARTS.into_iter().all(|part| has(other, part)), "{id} points to an entry that is itself not complete");
+        } else {
+            assert!(lacking.is_empty(), "{id} lacks {lacking:?}");
+        }
+    }
+}
+
+#[test]
+fn every_id_that_it_mentions_has_an_entry() {
+    let known: BTreeSet<_> = entries().into_keys().collect();
+    let mentioned = ids(&read("RUNBOOK.md"));
+    let unknown: Vec<_> = mentioned.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// Calls of the tool in a document: in shell blocks, and between backquotes.
+fn calls(text: &str) -> Vec<String> {
+    let lines = blocks(text, "sh").join("\n");
+    let lines = lines.lines().flat_map(|line| line.split(['|', ';', '&', '>'])).map(str::trim);
+    let quoted = quoted(text).into_iter().flat_map(|span| span.split(['|', ';', '&', '>'])).map(str::trim);
+    lines
+        .chain(quoted)
+        .filter_map(|call| call.trim_start_matches("./target/release/").strip_prefix("ringward "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_tools_commands_and_options_exist() {
+    let tool = command_line("ctl/src/args.rs");
+    for command in ["send", "recv", "ls", "inspect", "watch"] {
+        assert!(tool.commands.contains_key(command), "{command}: {tool:?}");
+    }
+    let mut seen = 0;
+    for document in ringward_tests::documents() {
+        for call in calls(&read(&document)) {
+            let words: Vec<_> = call.split_whitespace().collect();
+            if let Some(objection) = tool.objects(&words, "Place") {
+                panic!("{document}: `ringward {call}`: {objection}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} calls were found");
+}
