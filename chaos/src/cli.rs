@@ -45,7 +45,7 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) readers: u32,
     /// Hot standbys
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub(crate) standbys: u32,
     /// Lengths of payloads in bytes
     #[arg(long, value_name = "MIN..MAX", default_value = "0..3000", value_parser = parse_range)]

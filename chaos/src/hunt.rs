@@ -2,7 +2,8 @@
 //!
 //! What an operation executes is learnt from traces: the first few calls are stepped through, and one now and then later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
@@ -25,7 +26,7 @@ impl Operation {
     /// Calls that are traced first; after them, one in how many; and how many instructions of one at most.
     fn traces(self) -> (u64, u64, usize) {
         match self {
-            Operation::Push => (24, 12, 4000),
+            Operation::Push => (30, 8, 6000),
             Operation::Receive => (8, 6, 3000),
             Operation::Succeed => (2, 24, 20_000),
         }
@@ -74,8 +75,9 @@ pub(crate) enum Outcome {
     Nothing,
     /// `pid` has been killed inside the operation, at this time; its end follows as an event.
     Killed { pid: i32, operation: Operation, ns: u64 },
-    /// `pid` is about to make the push that is to be its last.
-    Doomed { pid: i32 },
+    /// `pid` is about to make the push that is to be its last; its thread stays stopped until [`Hunter::proceed`]. `full`:
+    /// the ring has just been filled.
+    Doomed { pid: i32, tid: i32, full: bool },
     /// A process ended.
     Ended(Event),
 }
@@ -86,10 +88,12 @@ pub(crate) struct Hunter {
     pub(crate) tracer: Tracer,
     modules: Option<Modules>,
     grounds: HashMap<Operation, Ground>,
-    doom: u64,
+    /// Where last pushes are announced: plain ones, and those into a full ring.
+    doom: [u64; 2],
     quests: HashMap<i32, Quest>,
     seed: u64,
     started: Instant,
+    symbols: HashMap<String, Symbols>,
     /// Spent stepping through calls.
     pub(crate) tracing: Duration,
 }
@@ -100,10 +104,11 @@ impl Hunter {
             tracer: Tracer::new()?,
             modules: None,
             grounds: HashMap::new(),
-            doom: 0,
+            doom: [0; 2],
             quests: HashMap::new(),
             seed,
             started: Instant::now(),
+            symbols: HashMap::new(),
             tracing: Duration::ZERO,
         })
     }
@@ -125,7 +130,7 @@ impl Hunter {
                 .ok_or_else(|| EngineError::NoSymbol { path: path.clone(), name: name.into() })
         };
         let named = |name: &str| address(symbols.offset_of(name), name);
-        self.doom = named("ringward_chaos_doom")?;
+        self.doom = [named("ringward_chaos_doom")?, named("ringward_chaos_doom_full")?];
         let succeed = symbols.find(|name| name.contains("10succession6follow")).map(|(_, offset)| offset);
         for (operation, entry) in [
             (Operation::Push, named("ringward_chaos_push")),
@@ -150,7 +155,9 @@ impl Hunter {
         self.tracer.seize(pid)?;
         self.learn(pid)?;
         if writes {
-            self.tracer.insert(pid, self.doom)?;
+            for addr in self.doom {
+                self.tracer.insert(pid, addr)?;
+            }
         }
         Ok(())
     }
@@ -180,6 +187,14 @@ impl Hunter {
         Ok(())
     }
 
+    /// Lets a doomed thread go on. If it is gone, that is no error.
+    pub(crate) fn proceed(&mut self, tid: i32) -> Result<()> {
+        match self.tracer.cont(tid, 0) {
+            Err(EngineError::NotStopped(_) | EngineError::Unknown(_)) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Calls every hunt off; those who were hunted live on.
     pub(crate) fn call_off(&mut self) -> Result<()> {
         for pid in self.quests.keys().copied().collect::<Vec<_>>() {
@@ -201,17 +216,44 @@ impl Hunter {
         })
     }
 
-    /// Names of sites that no kill has hit, at most `most`, with their functions.
-    pub(crate) fn missed(&self, operation: Operation, most: usize) -> Vec<String> {
+    fn symbols(&mut self, module: &str) -> &Symbols {
+        self.symbols.entry(module.to_owned()).or_insert_with(|| Symbols::load(Path::new(module)).unwrap_or_default())
+    }
+
+    /// What is known of an operation, function by function: sites hit, and all. Names as in the files, mangled.
+    pub(crate) fn functions(&mut self, operation: Operation) -> BTreeMap<String, (usize, usize)> {
+        let mut functions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for (name, hits) in self.named(operation) {
+            let function = functions.entry(name.split('+').next().unwrap_or_default().to_owned()).or_default();
+            function.0 += usize::from(hits > 0);
+            function.1 += 1;
+        }
+        functions
+    }
+
+    /// Sites that no kill has hit, at most `most`.
+    pub(crate) fn missed(&mut self, operation: Operation, most: usize) -> Vec<String> {
+        self.named(operation).into_iter().filter(|(_, hits)| *hits == 0).map(|(name, _)| name).take(most).collect()
+    }
+
+    /// Every site as `function+offset (file)`, and how often it was hit.
+    fn named(&mut self, operation: Operation) -> Vec<(String, u64)> {
         let Some(ground) = self.grounds.get(&operation) else { return Vec::new() };
         let sites = &ground.aim.sites;
-        let exe = std::env::current_exe().ok();
-        let symbols = exe.as_deref().and_then(|exe| Symbols::load(exe).ok()).unwrap_or_default();
-        let missed = sites.iter().filter(|(_, tally)| tally.hits == 0).take(most);
-        missed
+        let all: Vec<(String, u64, u64, String)> = sites
+            .iter()
             .map(|(site, tally)| {
-                let function = symbols.at(site.offset).map_or(String::new(), |(name, at)| format!(" {name}+{at:#x}"));
-                format!("{}{function} ({} calls, {} misses)", sites.name(site), tally.calls, tally.misses)
+                let module = sites.modules().get(usize::from(site.module)).cloned().unwrap_or_default();
+                (module, site.offset, tally.hits, sites.name(site))
+            })
+            .collect();
+        all.into_iter()
+            .map(|(module, offset, hits, plain)| {
+                let file = module.rsplit('/').next().unwrap_or_default();
+                match self.symbols(&module).at(offset) {
+                    Some((name, at)) => (format!("{name}+{at:#x} ({file})"), hits),
+                    None => (plain, hits),
+                }
             })
             .collect()
     }
@@ -246,9 +288,8 @@ impl Hunter {
             }
         }
         match *event {
-            Event::Breakpoint { tid, addr, .. } if addr == self.doom => {
-                self.tracer.cont(tid, 0)?;
-                Ok(Outcome::Doomed { pid })
+            Event::Breakpoint { tid, addr, .. } if self.doom.contains(&addr) => {
+                Ok(Outcome::Doomed { pid, tid, full: addr == self.doom[1] })
             }
             Event::Breakpoint { tid, addr, .. } => {
                 let hunted = self.quests.get(&pid).map(|quest| quest.operation);

@@ -126,10 +126,11 @@ impl Bench {
         ledger.chain(&judges.others).cloned().collect()
     }
 
-    /// Take-overs on the quiet channel, take-overs in the storm, the floor.
-    pub(crate) fn timings(&self) -> (Quantiles, Quantiles, Quantiles) {
+    /// Take-overs on the quiet channel, elections alone, take-overs in the storm, the floor.
+    pub(crate) fn timings(&self) -> [Quantiles; 4] {
         let judges = self.judges();
-        (judges.oracles[1].recovery.clone(), judges.oracles[0].recovery.clone(), judges.floor.clone())
+        let [storm, quiet] = &judges.oracles;
+        [quiet.recovery.clone(), quiet.election.clone(), storm.recovery.clone(), judges.floor.clone()]
     }
 
     /// The holder of the lock that `waiter` is parked on was killed at `ns`.

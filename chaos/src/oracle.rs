@@ -57,6 +57,18 @@ struct Place {
     holder: Option<u32>,
 }
 
+/// The last change of writers.
+#[derive(Debug)]
+struct Takeover {
+    generation: u64,
+    predecessor: u32,
+    elected: u64,
+    /// When the first record was in a reader's hands.
+    received: Option<u64>,
+    /// When the predecessor was killed.
+    killed: Option<u64>,
+}
+
 /// Judges one channel.
 #[derive(Debug)]
 pub(crate) struct Oracle {
@@ -76,9 +88,11 @@ pub(crate) struct Oracle {
     ends: Vec<(u32, u64)>,
     /// Who was killed when, the last few.
     deaths: VecDeque<(u32, u64)>,
-    /// A generation's predecessor's worker, and when its first record was in a reader's hands.
-    takeover: Option<(u64, u32, Option<u64>)>,
+    takeover: Option<Takeover>,
+    /// From a writer's death to the first record of its successor in a reader's hands.
     pub(crate) recovery: Quantiles,
+    /// From a writer's death to its successor's first step.
+    pub(crate) election: Quantiles,
     pub(crate) counts: Counts,
     pub(crate) violations: Vec<Violation>,
     pub(crate) violated: u64,
@@ -117,6 +131,7 @@ impl Oracle {
             deaths: VecDeque::new(),
             takeover: None,
             recovery: Quantiles::default(),
+            election: Quantiles::default(),
             counts: Counts::default(),
             violations: Vec::new(),
             violated: 0,
@@ -196,7 +211,12 @@ impl Oracle {
                     self.flag(Broken::Owners, 1, what);
                 }
                 self.follow(first, next, intent, generation);
-                self.takeover = Some((generation, last.worker, None));
+                let killed = self.deaths.iter().find(|(worker, _)| *worker == last.worker).map(|(_, ns)| *ns);
+                if let Some(killed) = killed {
+                    self.election.add(entry.ns.saturating_sub(killed));
+                }
+                let (predecessor, elected) = (last.worker, entry.ns);
+                self.takeover = Some(Takeover { generation, predecessor, elected, received: None, killed });
             }
         }
         self.term = Some(Term { worker: entry.worker, generation, next: first, intent: None });
@@ -389,13 +409,12 @@ impl Oracle {
     }
 
     fn time(&mut self, entry: &Entry) {
-        let Some((generation, predecessor, at @ None)) = &mut self.takeover else { return };
-        if entry.generation != *generation {
+        let Some(takeover) = &mut self.takeover else { return };
+        if entry.generation != takeover.generation || takeover.received.is_some() {
             return;
         }
-        *at = Some(entry.ns);
-        let killed = self.deaths.iter().find(|(worker, _)| worker == predecessor).map(|(_, ns)| *ns);
-        if let Some(killed) = killed {
+        takeover.received = Some(entry.ns);
+        if let Some(killed) = takeover.killed {
             self.recovery.add(entry.ns.saturating_sub(killed));
         }
     }
@@ -447,9 +466,12 @@ impl Oracle {
 
     fn died(&mut self, entry: &Entry) {
         if entry.ns != 0 {
-            if let Some((_, predecessor, Some(at))) = self.takeover {
-                if predecessor == entry.worker && !self.deaths.iter().any(|(worker, _)| *worker == predecessor) {
-                    self.recovery.add(at.saturating_sub(entry.ns));
+            let takeover = self.takeover.as_mut().filter(|t| t.predecessor == entry.worker && t.killed.is_none());
+            if let Some(takeover) = takeover {
+                takeover.killed = Some(entry.ns);
+                self.election.add(takeover.elected.saturating_sub(entry.ns));
+                if let Some(received) = takeover.received {
+                    self.recovery.add(received.saturating_sub(entry.ns));
                 }
             }
             self.deaths.push_back((entry.worker, entry.ns));

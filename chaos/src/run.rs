@@ -36,6 +36,8 @@ const YOUNG_EVERY: Duration = Duration::from_millis(60);
 const YOUNG_DEATH: Duration = Duration::from_millis(12);
 /// From one reader's death to the next, on average.
 const READER_EVERY: Duration = Duration::from_millis(50);
+/// How long a writer is held while a reader dies and the others read on.
+const GUEST_DEATH: Duration = Duration::from_millis(4);
 /// Share of standbys that are to die in a succession.
 const STANDBY_SHARE: f64 = 0.08;
 /// Of so many dead writers' segments one is looked at, byte for byte.
@@ -132,6 +134,8 @@ struct Run<'a> {
     kills: Kills,
     /// Kills that are due at a time: who, why.
     due: Vec<(Instant, i32, Cause)>,
+    /// Writers that are held at the brink of their last push: until when.
+    held: Vec<(Instant, i32)>,
     sample: Option<floor::Sample>,
     quiet: Quiet,
     watch: Watch,
@@ -168,7 +172,10 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
         run.bench.flag(Broken::Failed, &format!("the run itself failed: {error}"));
     }
     let verdict = run.conclude();
-    let document = report.document(run.body(verdict.name()));
+    let mut body = run.body(verdict.name());
+    body["push_functions"] = json!(run.hunter.functions(Operation::Push));
+    body["missed_sites"] = json!(run.hunter.missed(Operation::Push, 40));
+    let document = report.document(body);
     report.write(&document).map_err(|error| format!("cannot write the report: {error}"))?;
     display.say(&run.line());
     let summary = run.summary(&document);
@@ -195,7 +202,7 @@ impl<'a> Run<'a> {
         std::fs::create_dir(&dir)?;
         let (read, write) = ledger::open()?;
         let control = File::options().read(true).write(true).create_new(true).open(root.join("control"))?;
-        control.write_all_at(&[worker::RUN, worker::PAUSE], 0)?;
+        control.write_all_at(&[worker::RUN, worker::PAUSE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0)?;
         let notes = File::options().read(true).append(true).create_new(true).open(root.join("notes"))?;
         let watch = Watch::new(dir.join(namespace::NAMESPACE));
         let bench = Bench::start(read, args.capacity);
@@ -230,6 +237,7 @@ impl<'a> Run<'a> {
             sweep: Value::Null,
             kills: Kills::default(),
             due: Vec::new(),
+            held: Vec::new(),
             sample: None,
             quiet: Quiet::new(at),
             watch,
@@ -337,6 +345,7 @@ impl<'a> Run<'a> {
             self.turn()?;
             let at = Instant::now();
             self.fire(at);
+            self.let_go(at)?;
             if self.args.kill_rate > 0.0 {
                 self.young(at)?;
                 self.readers(at)?;
@@ -373,9 +382,15 @@ impl<'a> Run<'a> {
     fn happened(&mut self, outcome: Outcome) -> Result<(), Fault> {
         match outcome {
             Outcome::Nothing => {}
-            Outcome::Doomed { pid } => {
+            Outcome::Doomed { pid, tid, full } => {
                 if !self.ending {
                     self.hunter.begin(pid, Operation::Push)?;
+                }
+                // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
+                if full && !self.ending && self.dice.random_bool(0.3) && self.kill_a_guest() {
+                    self.held.push((Instant::now() + GUEST_DEATH, tid));
+                } else {
+                    self.hunter.proceed(tid)?;
                 }
             }
             Outcome::Killed { pid, operation, ns } => {
@@ -467,6 +482,31 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Kills an ephemeral reader, if there is one to kill.
+    fn kill_a_guest(&mut self) -> bool {
+        let guest = self.members.iter().find(|(_, m)| {
+            m.role == Role::Ephemeral && m.which == Which::Storm && m.standing && !m.spared && m.cause.is_none()
+        });
+        let Some(pid) = guest.map(|(pid, _)| *pid) else { return false };
+        self.kill(pid, Cause::Reader);
+        true
+    }
+
+    /// Lets go of writers that were held back.
+    fn let_go(&mut self, at: Instant) -> Result<(), Fault> {
+        let mut held = std::mem::take(&mut self.held);
+        let mut done = Ok(());
+        held.retain(|&(when, tid)| {
+            let due = when <= at || self.ending;
+            if due && done.is_ok() {
+                done = self.hunter.proceed(tid);
+            }
+            !due
+        });
+        self.held = held;
+        Ok(done?)
     }
 
     /// Kills whoever is due.
@@ -633,6 +673,7 @@ impl<'a> Run<'a> {
         }
         let deadline = Instant::now() + END_LIMIT;
         while !self.members.is_empty() && Instant::now() < deadline {
+            self.let_go(Instant::now())?;
             self.turn()?;
             if stop.asked() && self.bench.violated() > 0 {
                 break;
@@ -724,7 +765,7 @@ impl<'a> Run<'a> {
             let (hit, of, traced, given_up) = self.hunter.coverage(operation);
             json!({ "hit": hit, "of": of, "traced_calls": traced, "given_up": given_up })
         };
-        let (recovery, traced, floor) = self.bench.timings();
+        let [recovery, election, traced, floor] = self.bench.timings();
         let violations: Vec<Value> = self.bench.violations().iter().map(|violation| violation.to_json()).collect();
         let count = |broken: Broken| self.bench.violations().iter().filter(|v| v.broken == broken).count();
         json!({
@@ -735,13 +776,13 @@ impl<'a> Run<'a> {
             "kill_sites": sites(Operation::Push),
             "receive_sites": sites(Operation::Receive),
             "succession_sites": sites(Operation::Succeed),
-            "missed_sites": self.hunter.missed(Operation::Push, 40),
             "records": self.bench.counts().to_json(),
             "generations": self.bench.progress()[0].generation,
             "hangs": count(Broken::Hang),
             "leaks": count(Broken::Leak),
             "violations": violations,
             "recovery_us": recovery.to_json(),
+            "election_us": election.to_json(),
             "recovery_in_storm_us": traced.to_json(),
             "floor_us": floor.to_json(),
             "tracing_s": (self.hunter.tracing.as_secs_f64() * 100.0).round() / 100.0,

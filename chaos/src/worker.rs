@@ -3,7 +3,7 @@
 //!
 //! # Safety
 //!
-//! Nothing here is unsafe but the attribute that keeps the names of four functions, so that breakpoints find them; the
+//! Nothing here is unsafe but the attribute that keeps the names of five functions, so that breakpoints find them; the
 //! names begin with `ringward_chaos_` and are nobody else's.
 
 use std::fs::File;
@@ -28,6 +28,11 @@ pub(crate) const RUN: u8 = 0;
 pub(crate) const PAUSE: u8 = 1;
 /// The writer closes the channel, everybody goes home.
 pub(crate) const CLOSE: u8 = 2;
+
+/// Where in that file a writer asks the readers to hold still: a number that changes.
+const HOLD_AT: u64 = 8;
+/// Share of last pushes that are to find the ring full.
+const FULL_SHARE: f64 = 0.08;
 
 /// Exit code of a worker that went home as told.
 pub(crate) const EXIT_HOME: i32 = 0;
@@ -132,6 +137,13 @@ pub(crate) fn ringward_chaos_doom(id: u32) -> u32 {
     std::hint::black_box(id)
 }
 
+/// The same, when the ring has just been filled and the readers hold still: the push will have to wait for room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) fn ringward_chaos_doom_full(id: u32) -> u32 {
+    std::hint::black_box(id ^ 1)
+}
+
 /// The push, and nothing else: the library's own code, as everybody gets it.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -157,6 +169,14 @@ pub(crate) fn ringward_chaos_wait(standby: &mut Standby, timeout: Duration) -> R
     standby.wait(timeout)
 }
 
+/// A record that is about to be pushed.
+#[derive(Debug, Default)]
+struct Draft {
+    count: u64,
+    nonce: u64,
+    len: u32,
+}
+
 /// What a worker has on its desk.
 struct Desk {
     pen: Pen<OwnedFd>,
@@ -175,6 +195,12 @@ impl Desk {
         let mut byte = [RUN];
         let _ = self.control.read_exact_at(&mut byte, self.orders.which as u64);
         byte[0]
+    }
+
+    fn hold(&self) -> u64 {
+        let mut word = [0; 8];
+        let _ = self.control.read_exact_at(&mut word, HOLD_AT);
+        u64::from_le_bytes(word)
     }
 
     /// Leaves a note for people; it goes to the end of the file, which is opened to append.
@@ -232,19 +258,16 @@ impl Desk {
     }
 
     fn write(&mut self, mut writer: Writer) -> i32 {
-        let (min, max) = self.orders.payload;
-        let mut buf = vec![0; max as usize];
-        let mut count = 0_u64;
+        let mut buf = vec![0; self.orders.payload.1 as usize];
         let mut entry = self.entry(Kind::Elected);
-        entry.generation = writer.generation();
-        entry.sequence = writer.next_sequence();
-        let generation = entry.generation;
-        let burst = self.dice.chance(0.5);
+        (entry.generation, entry.sequence) = (writer.generation(), writer.next_sequence());
+        let burst = self.dice.chance(0.7);
         if self.dice.chance(0.7) {
             writer.set_spin(self.dice.below(40) as u32);
         }
-        let (mut nonce, mut len) = self.draft(&mut count, min, max);
-        self.pen.write([entry, self.intent(nonce, len)]);
+        let mut draft = Draft::default();
+        self.draft(&mut draft);
+        self.pen.write([entry, self.intent(&draft)]);
         loop {
             match self.told() {
                 RUN => {}
@@ -252,45 +275,29 @@ impl Desk {
                     std::thread::sleep(Duration::from_micros(500));
                     continue;
                 }
-                _ => {
-                    let mut entry = self.entry(Kind::Closed);
-                    entry.sequence = writer.next_sequence();
-                    return match writer.close() {
-                        Ok(()) => {
-                            self.pen.write([entry]);
-                            EXIT_HOME
-                        }
-                        Err(error) => self.fail(&format!("close: {error}")),
-                    };
-                }
+                _ => return self.close(writer),
             }
-            payload::fill(nonce, &mut buf[..len as usize]);
             if self.dice.chance(self.orders.rate) {
-                ringward_chaos_doom(self.orders.id);
-            }
-            let pushed = ringward_chaos_push(&mut writer, payload::record_type(nonce), &buf[..len as usize]);
-            let mut entry = self.entry(if pushed.is_ok() { Kind::Acked } else { Kind::Refused });
-            (entry.nonce, entry.len, entry.generation) = (nonce, len, generation);
-            let result = match pushed {
-                Ok(sequence) => {
-                    entry.sequence = sequence;
-                    None
+                if self.dice.chance(FULL_SHARE) {
+                    if let Err(code) = self.fill_up(&mut writer, &mut buf, &mut draft) {
+                        return code;
+                    }
+                    ringward_chaos_doom_full(self.orders.id);
+                } else {
+                    ringward_chaos_doom(self.orders.id);
                 }
-                Err(SendError::Push(PushError::Full { .. })) => None,
-                Err(error) => Some(error),
-            };
-            (nonce, len) = self.draft(&mut count, min, max);
-            if let Some(error) = result {
-                entry.code = 1;
-                self.pen.write([entry]);
-                return self.fail(&format!("push: {error}"));
             }
-            self.pen.write([entry, self.intent(nonce, len)]);
+            let payload = &mut buf[..draft.len as usize];
+            payload::fill(draft.nonce, payload);
+            let pushed = ringward_chaos_push(&mut writer, payload::record_type(draft.nonce), payload);
+            if let Err(code) = self.settle(pushed, &mut draft) {
+                return code;
+            }
             let pause = match (burst, self.dice.below(16)) {
                 (true, 0) => self.dice.below(60),
                 (true, _) => 0,
                 (false, 0) => self.dice.below(600),
-                (false, _) => self.dice.below(40),
+                (false, _) => self.dice.below(25),
             };
             if self.orders.which == Which::Failover {
                 std::thread::sleep(Duration::from_micros(1000));
@@ -300,10 +307,57 @@ impl Desk {
         }
     }
 
+    /// Asks the readers to hold still for a moment, and fills the ring behind their backs.
+    fn fill_up(&mut self, writer: &mut Writer, buf: &mut [u8], draft: &mut Draft) -> Result<(), i32> {
+        let _ = self.control.write_all_at(&draft.nonce.to_le_bytes(), HOLD_AT);
+        for _ in 0..500 {
+            let payload = &mut buf[..draft.len as usize];
+            payload::fill(draft.nonce, payload);
+            let pushed = writer.try_push(payload::record_type(draft.nonce), payload);
+            let full = pushed.is_err();
+            self.settle(pushed, draft)?;
+            if full {
+                break;
+            }
+        }
+        writer.set_spin(self.dice.below(3) as u32);
+        Ok(())
+    }
+
+    /// Tells the ledger how the push of `draft` went, and what comes next; an error is the exit code of a writer that can't
+    /// go on.
+    fn settle(&mut self, pushed: Result<u64, SendError>, draft: &mut Draft) -> Result<(), i32> {
+        let mut entry = self.entry(if pushed.is_ok() { Kind::Acked } else { Kind::Refused });
+        (entry.nonce, entry.len) = (draft.nonce, draft.len);
+        match pushed {
+            Ok(sequence) => entry.sequence = sequence,
+            Err(SendError::Push(PushError::Full { .. })) => {}
+            Err(error) => {
+                entry.code = 1;
+                self.pen.write([entry]);
+                return Err(self.fail(&format!("push: {error}")));
+            }
+        }
+        self.draft(draft);
+        self.pen.write([entry, self.intent(draft)]);
+        Ok(())
+    }
+
+    fn close(&self, writer: Writer) -> i32 {
+        let mut entry = self.entry(Kind::Closed);
+        entry.sequence = writer.next_sequence();
+        match writer.close() {
+            Ok(()) => {
+                self.pen.write([entry]);
+                EXIT_HOME
+            }
+            Err(error) => self.fail(&format!("close: {error}")),
+        }
+    }
+
     /// The next record: its nonce and its length.
-    fn draft(&mut self, count: &mut u64, min: u32, max: u32) -> (u64, u32) {
-        *count += 1;
-        let nonce = u64::from(self.orders.id) << 32 | *count;
+    fn draft(&mut self, draft: &mut Draft) {
+        let (min, max) = self.orders.payload;
         let span = u64::from(max - min) + 1;
         let len = match self.dice.below(8) {
             // As many short ones as long ones, and the borders of the fast paths for copies and checksums.
@@ -311,12 +365,14 @@ impl Desk {
             4 => self.dice.below(span.min(1100)),
             _ => self.dice.below(span),
         };
-        (nonce, min + len as u32)
+        draft.count += 1;
+        draft.nonce = u64::from(self.orders.id) << 32 | draft.count;
+        draft.len = min + len as u32;
     }
 
-    fn intent(&self, nonce: u64, len: u32) -> Entry {
+    fn intent(&self, draft: &Draft) -> Entry {
         let mut entry = self.entry(Kind::Intent);
-        (entry.nonce, entry.len) = (nonce, len);
+        (entry.nonce, entry.len) = (draft.nonce, draft.len);
         entry
     }
 
@@ -351,6 +407,7 @@ impl Desk {
         }
         let mut buf = vec![0; reader.record_limit().max(self.orders.payload.1 as usize)];
         let storm = self.orders.which == Which::Storm;
+        let mut held = self.hold();
         loop {
             match ringward_chaos_recv(&mut reader, &mut buf, Duration::from_millis(20)) {
                 Ok(None) => {}
@@ -365,7 +422,11 @@ impl Desk {
                 }
                 Err(error) => return self.fail(&format!("recv: {error}")),
             }
-            if storm && self.dice.below(256) == 0 {
+            let hold = if storm { self.hold() } else { held };
+            if hold != held {
+                held = hold;
+                std::thread::sleep(Duration::from_micros(1000 + self.dice.below(1500)));
+            } else if storm && self.dice.below(512) == 0 {
                 std::thread::sleep(Duration::from_micros(self.dice.below(4000)));
             }
         }

@@ -529,7 +529,7 @@ fn join_beside(
     card: &ReaderCard,
     from: From,
     trust: &ringward_ring::sys::file::Trust,
-) -> Result<Joining<Arc<Segment>>, JoinError> {
+) -> Result<Joining, JoinError> {
     segment.set_elders(chain::elders(dir, number, trust));
     let joined = segment.join(card, from);
     // A reader does not keep older generations' memory alive.
@@ -647,11 +647,18 @@ fn join_newest(
     }
     match join_beside(dir, number, &segment, card, from, &trust)? {
         Joining::Reader(reader) => {
-            if card.kind == Kind::DURABLE && name_taken_below(&segment, card, reader.slot()) {
-                drop(reader.forget());
-                return Err(OpenError::NameHeld { name: card.name.to_string() });
+            match Some(card).filter(|card| card.kind == Kind::DURABLE).and_then(|card| twin(&segment, card, reader.slot())) {
+                None => Ok(Some(reader)),
+                Some(Twin::GoesFirst) => {
+                    drop(reader.forget());
+                    Err(OpenError::NameHeld { name: card.name.to_string() })
+                }
+                Some(Twin::LookAgain) => {
+                    drop(reader.forget());
+                    std::thread::yield_now();
+                    Ok(None)
+                }
             }
-            Ok(Some(reader))
         }
         Joining::NotOpen(state) => {
             if matches!(succession::successor(&segment), Ok(Successor::Nobody)) {
@@ -672,13 +679,30 @@ fn join_newest(
     }
 }
 
-/// Two newcomers with one durable name: the lower slot wins.
-fn name_taken_below(segment: &Arc<Segment>, card: &ReaderCard, mine: usize) -> bool {
+/// Another slot with the same durable name.
+enum Twin {
+    /// It lives, in a lower slot: that one wins.
+    GoesFirst,
+    /// It lives in a higher slot: it gives up if it has seen us, and has the name if not. Or it is the place of one who is away.
+    LookAgain,
+}
+
+/// Two newcomers with one durable name: both look after both can be seen, so at least one of them sees the other.
+fn twin(segment: &Arc<Segment>, card: &ReaderCard, mine: usize) -> Option<Twin> {
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-    (0..mine).any(|slot| {
+    (0..segment.slots().len()).filter(|slot| *slot != mine).find_map(|slot| {
         let reading = table::read_slot(&segment.slots()[slot], segment.identity().segment);
-        let occupied = matches!(reading.state, SlotState::ACTIVE | SlotState::CARRIED | SlotState::PROVISIONAL);
-        occupied && reading.card.is_some_and(|c| c.kind == Kind::DURABLE && c.name == card.name)
+        let named = reading.card.is_some_and(|c| c.kind == Kind::DURABLE && c.name == card.name);
+        let lives = || segment.reader_held(slot).map_or(true, |held| held != Held::Nobody);
+        match reading.state {
+            SlotState::ACTIVE | SlotState::CARRIED | SlotState::PROVISIONAL if !named => None,
+            SlotState::PROVISIONAL if !lives() => None, // died on the way in
+            SlotState::ACTIVE | SlotState::CARRIED | SlotState::PROVISIONAL if slot < mine && lives() => {
+                Some(Twin::GoesFirst)
+            }
+            SlotState::ACTIVE | SlotState::CARRIED | SlotState::PROVISIONAL => Some(Twin::LookAgain),
+            _ => None,
+        }
     })
 }
 

@@ -48,6 +48,10 @@ fn scene(index: usize, durable: bool, heal: &[&str]) -> Scene {
             .and_then(|g| g.seen.as_ref().ok())
             .is_some_and(|seen| seen.readers.first().is_some_and(|(_, reading, _)| reading.taken == 10))
     });
+    // The sender remembers its readers from beat to beat: what the cut takes from the table it then still knows.
+    let beats = || bed.channel().inspect().unwrap()[0].seen.as_ref().unwrap().beat;
+    let before = beats();
+    bed.until("two beats", || beats() >= before + 2);
     cut(&bed, index);
     Scene { bed, recv, send, fed: 10 }
 }
@@ -95,6 +99,7 @@ fn a_healing_sender_goes_on_and_the_loss_is_exact() {
         for durable in [false, true] {
             let mut scene = scene(index, durable, &["--heal"]);
             scene.feed_until(|scene| scene.bed.segment(2).exists());
+            scene.recv.note("restarted");
             scene.feed_until({
                 let until = scene.fed + 5;
                 move |scene| scene.fed >= until

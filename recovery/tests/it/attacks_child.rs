@@ -46,6 +46,7 @@ impl Kid {
 
     /// `extra` is for the role; `wrap` is a program to run it under, with its arguments.
     pub(crate) fn spawn_with(role: &str, bed: &Bed, extra: &str, wrap: &[&str]) -> Kid {
+        bed.clear_the_floor();
         let exe = std::env::current_exe().unwrap();
         let mut command = match wrap {
             [program, args @ ..] => {

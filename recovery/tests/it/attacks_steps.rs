@@ -189,6 +189,10 @@ fn goes_on(step: Step, old: Old, new: New, next: Next) {
         }
         Next::Writer => {}
         Next::Standby => writer = Some(elected(&channel, Warmth::Hot)),
+        Next::Reader if step == Step::Fencing && old == Old::Dead => {
+            // Nobody has said where it ends, and a reader may not: it takes nothing, and says that the writer is gone.
+            assert_eq!(take(reader.as_mut().unwrap(), 0).0, []);
+        }
         Next::Reader => {
             let (records, events) = take(reader.as_mut().unwrap(), expected.len());
             assert_eq!(records, expected);
@@ -299,6 +303,9 @@ fn stopped_at(role: Role, n: usize, kill: bool, next: Next) -> Option<bool> {
     if !kid.step_to(n) {
         return Some(false);
     }
+    if std::env::var_os("RINGWARD_VERBOSE").is_some() {
+        eprintln!("{role:?} {n}");
+    }
     let context = format!("{role:?} at call {n}, {}, then {next:?}", if kill { "killed" } else { "stopped" });
     let mut kid = Some(kid);
     if kill {
@@ -338,7 +345,8 @@ fn stopped_at(role: Role, n: usize, kill: bool, next: Next) -> Option<bool> {
     }
     let after = got.pop().unwrap();
     assert_eq!(after, (at, b"after".to_vec()), "{context}");
-    if got.last().is_some_and(|(_, payload)| payload == b"kid") {
+    let kid_pushed = got.last().is_some_and(|(_, payload)| payload == b"kid");
+    if kid_pushed {
         got.pop();
     }
     assert_eq!(got, expected, "{context}");
@@ -346,13 +354,34 @@ fn stopped_at(role: Role, n: usize, kill: bool, next: Next) -> Option<bool> {
         assert!(matches!(zombie.push(0, b"late"), Err(SendError::Push(PushError::Fenced))), "{context}");
     }
     // The stopped one goes on: whatever it says, it has harmed nobody.
-    if let Some(kid) = kid {
-        let code = kid.release();
-        assert!(code == 2 || (role == Role::Watchdog && code == DONE), "{context}: it ended with {code}");
+    if role == Role::Standby {
+        // Else it would stand by as long as we write.
+        writer.close().unwrap();
+        let closed = kid.map(Traced::release);
+        assert!(matches!(closed, None | Some(1 | 2)) || (kid_pushed && closed == Some(DONE)), "{context}: {closed:?}");
+        reader.forget();
+        reclaim(channel.namespace());
+        assert_eq!(bed.entries(), [] as [&str; 0], "{context}");
+        return Some(true);
     }
-    writer.push(0, b"more").unwrap();
-    let event = crate::attacks::until(&mut reader, |event| matches!(event, Event::Record { .. } | Event::Gap { .. }));
-    assert!(matches!(event, Event::Record { sequence, .. } if sequence == at + 1), "{context}: {event:?}");
+    if let Some(kid) = kid {
+        match kid.release() {
+            1 | 2 => {} // it was fenced, or found somebody else
+            DONE if role == Role::Watchdog || kid_pushed => {}
+            DONE if role == Role::Supersede => {
+                // It had not looked yet whom it was to supersede: now it was us, by right.
+                assert!(matches!(writer.push(0, b"late"), Err(SendError::Push(PushError::Fenced))), "{context}");
+                writer = channel.writer().unwrap();
+            }
+            code => panic!("{context}: it ended with {code}"),
+        }
+    }
+    let next = writer.push(0, b"more").unwrap();
+    for sequence in at + 1..=next {
+        let record = |event: &Event| matches!(event, Event::Record { .. } | Event::Gap { .. });
+        let event = crate::attacks::until(&mut reader, record);
+        assert!(matches!(event, Event::Record { sequence: got, .. } if got == sequence), "{context}: {event:?}");
+    }
     channel.tidy().unwrap();
     assert_eq!(bed.names(), [generation_name(writer.generation())], "{context}");
     reader.forget();

@@ -1,12 +1,58 @@
 //! A namespace of its own for each test, in a temporary directory on tmpfs.
 
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use ringward_recovery::{Channel, Config, Durability, Event, From, Namespace, Reader, WhenFull};
 
+/// Who is at work in this process. A child holds copies of our descriptors, and with them our locks, from its fork to its
+/// exec: a test that starts processes would make "nobody holds it" untrue for an instant in every other test. So such a test
+/// has the process for itself from its first child on.
+struct Floor {
+    quiet: Vec<ThreadId>,
+    alone: Option<ThreadId>,
+}
+
+static FLOOR: Mutex<Floor> = Mutex::new(Floor { quiet: Vec::new(), alone: None });
+static CHANGED: Condvar = Condvar::new();
+
+fn floor() -> MutexGuard<'static, Floor> {
+    FLOOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A test's place in the process, for as long as it has its bed.
+struct Place(ThreadId);
+
+impl Place {
+    fn take() -> Place {
+        let me = std::thread::current().id();
+        let mut floor = floor();
+        while floor.alone.is_some_and(|other| other != me) {
+            floor = CHANGED.wait(floor).unwrap_or_else(PoisonError::into_inner);
+        }
+        floor.quiet.push(me);
+        Place(me)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut floor = floor();
+        if let Some(at) = floor.quiet.iter().position(|id| *id == self.0) {
+            floor.quiet.swap_remove(at);
+        }
+        if floor.alone == Some(self.0) && !floor.quiet.contains(&self.0) {
+            floor.alone = None;
+        }
+        CHANGED.notify_all();
+    }
+}
+
 pub(crate) struct Bed {
-    _root: tempfile::TempDir,
     pub(crate) namespace: Namespace,
+    _root: tempfile::TempDir,
+    place: Place,
 }
 
 impl Bed {
@@ -14,7 +60,23 @@ impl Bed {
         let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let root = tempfile::Builder::new().prefix("ringward-test-").tempdir_in(base).unwrap();
         let namespace = Namespace::builder("test").root(root.path()).open().unwrap();
-        Bed { _root: root, namespace }
+        Bed { namespace, _root: root, place: Place::take() }
+    }
+
+    /// Waits until this test has the process for itself: called before it starts a child.
+    pub(crate) fn clear_the_floor(&self) {
+        let me = self.place.0;
+        let mut floor = floor();
+        if floor.alone == Some(me) {
+            return;
+        }
+        floor.quiet.retain(|id| *id != me); // not in anybody's way while it waits
+        CHANGED.notify_all();
+        while floor.alone.is_some() || !floor.quiet.is_empty() {
+            floor = CHANGED.wait(floor).unwrap_or_else(PoisonError::into_inner);
+        }
+        floor.alone = Some(me);
+        floor.quiet.push(me);
     }
 
     pub(crate) fn channel(&self, config: Config) -> Channel {

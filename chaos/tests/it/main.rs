@@ -1,0 +1,3 @@
+//! The `chaos` program, run as a user would.
+
+mod run;
