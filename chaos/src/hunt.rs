@@ -16,6 +16,8 @@ use crate::ledger::now;
 pub(crate) enum Operation {
     /// A writer's push.
     Push,
+    /// The same push, into a full ring: other instructions, so another aim.
+    PushFull,
     /// A reader's receive.
     Receive,
     /// A standby's succession.
@@ -26,16 +28,24 @@ impl Operation {
     /// Calls that are traced first; after them, one in how many; and how many instructions of one at most.
     fn traces(self) -> (u64, u64, usize) {
         match self {
-            Operation::Push => (30, 8, 6000),
+            Operation::Push => (24, 8, 5000),
+            Operation::PushFull => (24, 6, 9000),
             Operation::Receive => (8, 6, 3000),
             Operation::Succeed => (2, 24, 20_000),
         }
+    }
+
+    /// Targets that were missed so often are given up for good.
+    fn rounds(self) -> u64 {
+        if self == Operation::PushFull { 40 } else { 6 }
     }
 
     /// Calls that a target waits for.
     fn patience(self) -> u32 {
         match self {
             Operation::Push => 6,
+            // The next push may find room again.
+            Operation::PushFull => 1,
             Operation::Receive => 12,
             Operation::Succeed => 2,
         }
@@ -44,8 +54,8 @@ impl Operation {
 
 /// Each instruction of a trace gets this long: a sleep in the kernel ends the trace.
 const STEP_PATIENCE: Duration = Duration::from_millis(30);
-/// Share of the run's time that later traces may take.
-const TRACE_SHARE: f64 = 0.04;
+/// Share of the run's time that later traces of one operation may take.
+const TRACE_SHARE: f64 = 0.015;
 /// Later executions of an instruction in one call cost a trap for each earlier one: this many at most.
 const MOST_TRAPS: u32 = 24;
 
@@ -57,6 +67,8 @@ struct Ground {
     aim: Aim,
     quests: u64,
     traced: u64,
+    /// Spent stepping through calls.
+    tracing: Duration,
 }
 
 /// A process that is to die in an operation.
@@ -94,8 +106,6 @@ pub(crate) struct Hunter {
     seed: u64,
     started: Instant,
     symbols: HashMap<String, Symbols>,
-    /// Spent stepping through calls.
-    pub(crate) tracing: Duration,
 }
 
 impl Hunter {
@@ -109,7 +119,6 @@ impl Hunter {
             seed,
             started: Instant::now(),
             symbols: HashMap::new(),
-            tracing: Duration::ZERO,
         })
     }
 
@@ -134,6 +143,7 @@ impl Hunter {
         let succeed = symbols.find(|name| name.contains("10succession6follow")).map(|(_, offset)| offset);
         for (operation, entry) in [
             (Operation::Push, named("ringward_chaos_push")),
+            (Operation::PushFull, named("ringward_chaos_push")),
             (Operation::Receive, named("ringward_chaos_recv")),
             (Operation::Succeed, address(succeed, "succession::follow")),
         ] {
@@ -143,8 +153,8 @@ impl Hunter {
                 Err(_) if operation == Operation::Succeed => continue,
                 Err(error) => return Err(error),
             };
-            let aim = Aim::new(Sites::new(), self.seed ^ entry, operation.patience(), 5);
-            self.grounds.insert(operation, Ground { entry, aim, quests: 0, traced: 0 });
+            let aim = Aim::new(Sites::new(), self.seed ^ entry ^ operation as u64, operation.patience(), operation.rounds());
+            self.grounds.insert(operation, Ground { entry, aim, quests: 0, traced: 0, tracing: Duration::ZERO });
         }
         self.modules = Some(modules);
         Ok(())
@@ -208,12 +218,28 @@ impl Hunter {
         self.quests.contains_key(&pid)
     }
 
-    /// `kill_sites` of an operation: hit, of, traced calls, given up.
-    pub(crate) fn coverage(&self, operation: Operation) -> (usize, usize, u64, usize) {
-        self.grounds.get(&operation).map_or((0, 0, 0, 0), |ground| {
-            let (hit, of) = ground.aim.sites.coverage();
-            (hit, of, ground.traced, ground.aim.given_up())
-        })
+    /// Spent stepping through calls.
+    pub(crate) fn tracing(&self) -> Duration {
+        self.grounds.values().map(|ground| ground.tracing).sum()
+    }
+
+    /// The sites of an operation in all its varieties, and how many calls were traced.
+    fn sites(&self, operation: Operation) -> (Sites, u64) {
+        let mut sites = Sites::new();
+        let mut traced = 0;
+        let other = if operation == Operation::Push { Some(Operation::PushFull) } else { None };
+        for ground in [Some(operation), other].into_iter().flatten().filter_map(|one| self.grounds.get(&one)) {
+            sites.merge(&ground.aim.sites);
+            traced += ground.traced;
+        }
+        (sites, traced)
+    }
+
+    /// `kill_sites` of an operation: hit, of, traced calls.
+    pub(crate) fn coverage(&self, operation: Operation) -> (usize, usize, u64) {
+        let (sites, traced) = self.sites(operation);
+        let (hit, of) = sites.coverage();
+        (hit, of, traced)
     }
 
     fn symbols(&mut self, module: &str) -> &Symbols {
@@ -238,8 +264,7 @@ impl Hunter {
 
     /// Every site as `function+offset (file)`, and how often it was hit.
     fn named(&mut self, operation: Operation) -> Vec<(String, u64)> {
-        let Some(ground) = self.grounds.get(&operation) else { return Vec::new() };
-        let sites = &ground.aim.sites;
+        let (sites, _) = self.sites(operation);
         let all: Vec<(String, u64, u64, String)> = sites
             .iter()
             .map(|(site, tally)| {
@@ -330,13 +355,13 @@ impl Hunter {
         if quest.target.is_none() {
             let (first, every, limit) = operation.traces();
             ground.quests += 1;
-            let affordable = self.tracing.as_secs_f64() < TRACE_SHARE * self.started.elapsed().as_secs_f64();
+            let affordable = ground.tracing.as_secs_f64() < TRACE_SHARE * self.started.elapsed().as_secs_f64();
             if ground.quests <= first || (affordable && ground.quests.is_multiple_of(every)) {
                 let began = Instant::now();
                 let traced = trace(&mut self.tracer, &call, limit, STEP_PATIENCE)?;
                 ground.aim.sites.add(modules, &traced.pcs);
                 ground.traced += 1;
-                self.tracing += began.elapsed();
+                ground.tracing += began.elapsed();
                 match traced.end {
                     crate::engine::TraceEnd::Died(event) => {
                         self.quests.remove(&pid);
@@ -348,7 +373,12 @@ impl Hunter {
                 }
                 return Ok(Outcome::Nothing);
             }
-            let Some(mut target) = ground.aim.choose() else {
+            // Full rings are rare enough.
+            let choice = match operation {
+                Operation::PushFull => ground.aim.choose_uncovered(),
+                _ => ground.aim.choose(),
+            };
+            let Some(mut target) = choice else {
                 self.tracer.cont(tid, 0)?;
                 return Ok(Outcome::Nothing);
             };

@@ -384,7 +384,7 @@ impl<'a> Run<'a> {
             Outcome::Nothing => {}
             Outcome::Doomed { pid, tid, full } => {
                 if !self.ending {
-                    self.hunter.begin(pid, Operation::Push)?;
+                    self.hunter.begin(pid, if full { Operation::PushFull } else { Operation::Push })?;
                 }
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
                 if full && !self.ending && self.dice.random_bool(0.3) && self.kill_a_guest() {
@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
                 if let Some(member) = self.members.get_mut(&pid) {
                     member.killed = ns;
                     member.cause = Some(match operation {
-                        Operation::Push => Cause::MidPush,
+                        Operation::Push | Operation::PushFull => Cause::MidPush,
                         Operation::Receive => Cause::MidReceive,
                         Operation::Succeed => Cause::Standby,
                     });
@@ -405,7 +405,7 @@ impl<'a> Run<'a> {
                         self.kills.mid_succession += 1;
                     }
                 }
-                if operation == Operation::Push {
+                if matches!(operation, Operation::Push | Operation::PushFull) {
                     self.examine(pid);
                     if self.dice.random_bool(0.04) {
                         self.doom_a_standby();
@@ -762,8 +762,8 @@ impl<'a> Run<'a> {
     fn body(&self, verdict: &str) -> Value {
         let elapsed = self.started.elapsed().as_secs_f64();
         let sites = |operation| {
-            let (hit, of, traced, given_up) = self.hunter.coverage(operation);
-            json!({ "hit": hit, "of": of, "traced_calls": traced, "given_up": given_up })
+            let (hit, of, traced) = self.hunter.coverage(operation);
+            json!({ "hit": hit, "of": of, "traced_calls": traced })
         };
         let [recovery, election, traced, floor] = self.bench.timings();
         let violations: Vec<Value> = self.bench.violations().iter().map(|violation| violation.to_json()).collect();
@@ -785,7 +785,7 @@ impl<'a> Run<'a> {
             "election_us": election.to_json(),
             "recovery_in_storm_us": traced.to_json(),
             "floor_us": floor.to_json(),
-            "tracing_s": (self.hunter.tracing.as_secs_f64() * 100.0).round() / 100.0,
+            "tracing_s": (self.hunter.tracing().as_secs_f64() * 100.0).round() / 100.0,
             "images": self.examiner.to_json(),
             "sweep": self.sweep,
             "runner": self.watch.to_json(),

@@ -32,7 +32,7 @@ pub(crate) const CLOSE: u8 = 2;
 /// Where in that file a writer asks the readers to hold still: a number that changes.
 const HOLD_AT: u64 = 8;
 /// Share of last pushes that are to find the ring full.
-const FULL_SHARE: f64 = 0.08;
+const FULL_SHARE: f64 = 0.2;
 
 /// Exit code of a worker that went home as told.
 pub(crate) const EXIT_HOME: i32 = 0;
@@ -310,14 +310,24 @@ impl Desk {
     /// Asks the readers to hold still for a moment, and fills the ring behind their backs.
     fn fill_up(&mut self, writer: &mut Writer, buf: &mut [u8], draft: &mut Draft) -> Result<(), i32> {
         let _ = self.control.write_all_at(&draft.nonce.to_le_bytes(), HOLD_AT);
-        for _ in 0..500 {
+        let min = self.orders.payload.0;
+        let mut most = u32::MAX;
+        for _ in 0..1000 {
+            if draft.len > most {
+                // The last chinks, with ever shorter records.
+                draft.len = most;
+                self.pen.write([self.intent(draft)]);
+            }
             let payload = &mut buf[..draft.len as usize];
             payload::fill(draft.nonce, payload);
             let pushed = writer.try_push(payload::record_type(draft.nonce), payload);
-            let full = pushed.is_err();
+            let (full, len) = (pushed.is_err(), draft.len);
             self.settle(pushed, draft)?;
-            if full {
+            if full && len == min {
                 break;
+            }
+            if full {
+                most = min.max(len / 2);
             }
         }
         writer.set_spin(self.dice.below(3) as u32);
@@ -425,7 +435,7 @@ impl Desk {
             let hold = if storm { self.hold() } else { held };
             if hold != held {
                 held = hold;
-                std::thread::sleep(Duration::from_micros(1000 + self.dice.below(1500)));
+                std::thread::sleep(Duration::from_micros(1500 + self.dice.below(1500)));
             } else if storm && self.dice.below(512) == 0 {
                 std::thread::sleep(Duration::from_micros(self.dice.below(4000)));
             }

@@ -78,7 +78,7 @@ fn config(args: &Send) -> Config {
             Stuck::Supersede => WhenStuck::Supersede,
             Stuck::Kill => WhenStuck::Kill,
         })
-        .heal(if args.heal { Heal::Succeed } else { Heal::Report });
+        .heal(if args.heal { Heal::LostMemory } else { Heal::Report });
     if let Some(limit) = args.record_limit {
         config = config.record_limit(limit);
     }

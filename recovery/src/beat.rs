@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Segment;
+use ringward_ring::sys::file::Trust;
 use ringward_ring::table::{self, Carried};
 use ringward_ring::writer;
 
+use crate::chain;
+use crate::namespace::ChannelDir;
 use crate::owner;
 
 #[derive(Debug)]
@@ -21,6 +24,30 @@ struct Shared {
     readers: Mutex<Vec<Carried>>,
 }
 
+/// What a writer need not do before its first record: its thread does it at the first beat, and looks again at each.
+#[derive(Debug)]
+pub(crate) struct Chores {
+    /// The channel's directory, whose drained generations are unlinked.
+    pub(crate) dir: ChannelDir,
+    /// Whose files are believed.
+    pub(crate) trust: Trust,
+    /// Whether data is overwritten before it is unlinked.
+    pub(crate) wipe: bool,
+    /// The generation that was followed: its memory is given back.
+    pub(crate) left: Option<Arc<Segment>>,
+}
+
+impl Chores {
+    fn run(&mut self) {
+        self.left = None;
+        if self.dir.generations().is_ok_and(|numbers| numbers.len() > 1) {
+            if let Err(error) = chain::tidy(&self.dir, &self.trust, self.wipe) {
+                tracing::debug!(%error, "tidying beside the writer");
+            }
+        }
+    }
+}
+
 /// A running beat thread; dropping it stops and joins it.
 #[derive(Debug)]
 pub(crate) struct Beat {
@@ -29,28 +56,34 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
-    /// Starts to beat on `segment` every `interval`; zero promises no beats and starts no thread.
-    pub(crate) fn start(segment: &Arc<Segment>, interval: Duration) -> Beat {
+    /// Starts to beat on `segment` every `interval`; zero promises no beats and starts no thread: the chores are done now.
+    pub(crate) fn start(segment: &Arc<Segment>, interval: Duration, mut chores: Chores) -> Beat {
         let shared = Arc::new(Shared {
             stop: Mutex::new(false),
             changed: Condvar::new(),
             alarm: AtomicBool::new(false),
-            readers: Mutex::new(table::to_carry(segment).0),
+            readers: Mutex::new(Vec::new()),
         });
-        let thread = (!interval.is_zero()).then(|| {
+        if interval.is_zero() {
+            chores.run();
+            if let Ok(mut readers) = shared.readers.lock() {
+                *readers = table::to_carry(segment).0;
+            }
+            return Beat { shared, thread: None };
+        }
+        let thread = {
             let (shared, segment) = (Arc::clone(&shared), Arc::clone(segment));
             std::thread::Builder::new()
                 .name("ringward-beat".into())
                 .stack_size(128 << 10)
-                .spawn(move || run(&shared, &segment, interval))
-        });
+                .spawn(move || run(&shared, &segment, interval, chores))
+        };
         let thread = match thread {
-            Some(Ok(thread)) => Some(thread),
-            Some(Err(error)) => {
+            Ok(thread) => Some(thread),
+            Err(error) => {
                 tracing::warn!(%error, "cannot start the beat thread; this writer may pass for a stuck one");
                 None
             }
-            None => None,
         };
         Beat { shared, thread }
     }
@@ -79,7 +112,7 @@ impl Drop for Beat {
     }
 }
 
-fn run(shared: &Shared, segment: &Arc<Segment>, interval: Duration) {
+fn run(shared: &Shared, segment: &Arc<Segment>, interval: Duration, mut chores: Chores) {
     let Ok(mut stop) = shared.stop.lock() else { return };
     while !*stop {
         writer::beat(segment, owner::wall_clock());
@@ -89,7 +122,10 @@ fn run(shared: &Shared, segment: &Arc<Segment>, interval: Duration) {
         } else if let Ok(mut readers) = shared.readers.lock() {
             *readers = table::to_carry(segment).0;
         }
-        stop = match shared.changed.wait_timeout_while(stop, interval, |stop| !*stop) {
+        drop(stop);
+        chores.run();
+        let Ok(again) = shared.stop.lock() else { return };
+        stop = match shared.changed.wait_timeout_while(again, interval, |stop| !*stop) {
             Ok((stop, _)) => stop,
             Err(_) => return,
         };

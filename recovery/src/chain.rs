@@ -8,13 +8,15 @@ use std::sync::Arc;
 use ringward_ring::layout::WRITER_BYTE;
 use ringward_ring::segment::{Access, AttachError, Segment};
 use ringward_ring::succession::{self, Drained};
-use ringward_ring::sys::file::{self, OpenError as FileOpenError, Trust};
+use ringward_ring::sys::file::{self, OpenError as FileOpenError, TEMPORARY_PREFIX, Trust};
 use ringward_ring::sys::lock::{self, Held};
 use ringward_ring::word::{End, State, Successor};
+use rustix::fs::AtFlags;
 use tracing::{debug, info};
 
 use crate::error::OpenError;
-use crate::namespace::{ChannelDir, generation_name, open_files};
+use crate::namespace::{ChannelDir, entries, generation_name, open_files};
+use crate::verdict::Verdict;
 
 /// A generation found in a channel's directory.
 #[derive(Debug)]
@@ -142,6 +144,7 @@ pub struct Tidied {
 /// Unlinks drained generations with a decided, confirmed successor: strictly ascending, the newest never.
 pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied, OpenError> {
     let mut tidied = Tidied::default();
+    sweep(dir, trust).map_err(OpenError::system("sweep temporary names"))?;
     let mut numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
     while let [oldest, rest @ ..] = &numbers[..] {
         let oldest = *oldest;
@@ -150,6 +153,8 @@ pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied
         }
         match find(dir, oldest, Access::Successor, trust) {
             Found::Missing => {}
+            // Not damaged, but a newer build's: its readers and writers can read it, and it is theirs to take away.
+            Found::Broken(error, _) if Verdict::of_error(&error) == Verdict::Incompatible => break,
             Found::Broken(_, file) => {
                 // Nothing in it can be read any more. Its readers hold it mapped (and poisoned) and need no name; whoever
                 // comes later needs the next one. Only its own living writer, who heals itself, still counts on the name.
@@ -182,6 +187,22 @@ pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied
     }
     tidied.left = numbers.len();
     Ok(tidied)
+}
+
+/// Unlinks the temporary names of builders that died where there is no `O_TMPFILE`. Whoever builds holds the writer byte of what it
+/// builds; one that is met before it has locked it finds its name gone, and builds again.
+pub(crate) fn sweep(dir: &ChannelDir, trust: &Trust) -> io::Result<()> {
+    for name in entries(dir.fd())?.into_iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
+        let Ok(file) = file::open_checked(dir.fd(), &name, true, trust) else { continue };
+        if !file_owned(&file)? && file::path_key(dir.fd(), &name)? == Some(file::file_key(file.as_fd())?) {
+            debug!(name, "unlink what a builder that died has left");
+            match rustix::fs::unlinkat(dir.fd(), name.as_str(), AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether generation `number` has ended, is followed by a confirmed one, and nobody needs it any more.

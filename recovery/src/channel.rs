@@ -20,6 +20,7 @@ use crate::owner::{self, Whereabouts};
 use crate::reader::Reader;
 use crate::standby::{Standby, Warmth};
 use crate::succession::{self, Followed, Knowledge};
+use crate::verdict::Verdict;
 use crate::writer::Writer;
 
 /// Tries before an operation gives up because others keep getting ahead.
@@ -54,8 +55,8 @@ pub struct Channel {
 
 /// What an attempt to become the writer found.
 pub(crate) enum Claim {
-    /// We are it.
-    Ours(ChannelDir, Arc<Segment>),
+    /// We are it; last, the generation that we followed.
+    Ours(ChannelDir, Arc<Segment>, Option<Arc<Segment>>),
     /// A living process is.
     Theirs(ChannelDir, u64, Arc<Segment>),
     /// Orderly closed, and we were not to open it again.
@@ -63,7 +64,7 @@ pub(crate) enum Claim {
 }
 
 /// How an attempt to become the writer treats what it finds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ambition {
     /// Make the channel if it is not there.
     pub(crate) birth: bool,
@@ -73,6 +74,8 @@ pub(crate) struct Ambition {
     pub(crate) supersede: Option<u64>,
     /// The writer of this segment is dead: its lock was granted to us once. One writer, one segment: that stays true.
     pub(crate) dead: Option<FileKey>,
+    /// What was the newest generation a moment ago, attached: saves attaching it again.
+    pub(crate) hint: Option<(ChannelDir, u64, Arc<Segment>)>,
 }
 
 impl Channel {
@@ -108,8 +111,8 @@ impl Channel {
     /// [`OpenError::Owned`] says which living process owns it; others as named.
     pub fn writer(&self) -> Result<Writer, OpenError> {
         self.clear_births();
-        match self.claim(Ambition { birth: true, reopen: true, supersede: None, dead: None }, &mut None)? {
-            Claim::Ours(dir, segment) => Ok(Writer::new(self.clone(), dir, segment)),
+        match self.claim(Ambition { birth: true, reopen: true, supersede: None, dead: None, hint: None }, &mut None)? {
+            Claim::Ours(dir, segment, left) => Ok(Writer::new(self.clone(), dir, segment, left)),
             Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
             Claim::Closed(generation) => Err(OpenError::Closed { generation }),
         }
@@ -168,9 +171,9 @@ impl Channel {
     pub fn supersede(&self) -> Result<Writer, OpenError> {
         let dir = self.open_dir()?;
         let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
-        let ambition = Ambition { birth: true, reopen: true, supersede: newest, dead: None };
+        let ambition = Ambition { birth: true, reopen: true, supersede: newest, dead: None, hint: None };
         match self.claim(ambition, &mut None)? {
-            Claim::Ours(dir, segment) => Ok(Writer::new(self.clone(), dir, segment)),
+            Claim::Ours(dir, segment, left) => Ok(Writer::new(self.clone(), dir, segment, left)),
             Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
             Claim::Closed(generation) => Err(OpenError::Closed { generation }),
         }
@@ -227,27 +230,39 @@ impl Channel {
     /// Tries to become the writer: births, follows, or says who is in the way. `prepared` is used if it is there.
     pub(crate) fn claim(
         &self,
-        ambition: Ambition,
+        mut ambition: Ambition,
         prepared: &mut Option<(Prepared, FileKey)>,
     ) -> Result<Claim, OpenError> {
         let trust = *self.namespace.trust();
         for _ in 0..TRIES {
-            let dir = match self.open_dir() {
-                Ok(dir) => dir,
-                Err(OpenError::Missing { .. }) if ambition.birth => match succession::birth(self, None)? {
-                    Some((dir, segment)) => return Ok(Claim::Ours(dir, segment)),
-                    None => continue,
+            let hint = ambition.hint.take().filter(|(dir, ..)| dir.named().unwrap_or(false));
+            let (dir, at_hand) = match hint {
+                Some((dir, number, segment)) => (dir, Some((number, segment))),
+                None => match self.open_dir() {
+                    Ok(dir) => (dir, None),
+                    Err(OpenError::Missing { .. }) if ambition.birth => match succession::birth(self, None)? {
+                        Some((dir, segment)) => return Ok(Claim::Ours(dir, segment, None)),
+                        None => continue,
+                    },
+                    Err(error) => return Err(error),
                 },
-                Err(error) => return Err(error),
             };
             let numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
             let Some(&number) = numbers.last() else {
                 succession::remove_empty(self, &dir)?;
                 continue;
             };
-            let segment = match chain::find(&dir, number, Access::Successor, &trust) {
+            let found = match at_hand {
+                Some((at_hand, segment)) if at_hand == number && segment.recheck().is_ok() => Found::Segment(segment),
+                _ => chain::find(&dir, number, Access::Successor, &trust),
+            };
+            let segment = match found {
                 Found::Missing => continue,
                 Found::Segment(segment) => segment,
+                // A newer build's, dead or alive: not ours to follow, for its readers can read what we can't.
+                Found::Broken(error, _) if Verdict::of_error(&error) == Verdict::Incompatible => {
+                    return Err(OpenError::Attach(error));
+                }
                 Found::Broken(error, file) => {
                     let owned = match &file {
                         Some(file) => chain::file_owned(file).map_err(OpenError::system("look at the writer byte"))?,
@@ -257,7 +272,7 @@ impl Channel {
                         return Err(OpenError::Damaged { generation: number, source: error });
                     }
                     match succession::follow_broken(self, &dir, number)? {
-                        Followed::ByUs(segment) => return Ok(Claim::Ours(dir, segment)),
+                        Followed::ByUs(segment) => return Ok(Claim::Ours(dir, segment, None)),
                         Followed::LookAgain(_) => continue,
                     }
                 }
@@ -286,7 +301,7 @@ impl Channel {
             let ready = prepared.take().filter(|(_, key)| *key == dir.key()).map(|(prepared, _)| prepared);
             let knowledge = Knowledge { proved_dead: dead, ..Knowledge::default() };
             match succession::follow(self, &dir, number, &segment, &knowledge, ready)? {
-                Followed::ByUs(segment) => return Ok(Claim::Ours(dir, segment)),
+                Followed::ByUs(next) => return Ok(Claim::Ours(dir, next, Some(segment))),
                 Followed::LookAgain(back) => {
                     *prepared = back.map(|back| (back, dir.key()));
                     continue;

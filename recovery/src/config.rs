@@ -21,7 +21,11 @@ pub enum WhenFull {
 pub enum Heal {
     /// Report it; the owner of the writer decides.
     Report,
-    /// Succeed itself with a new generation if nobody else has, and report it as an event.
+    /// Succeed itself where its memory was lost (cut, unlinked, damaged): the channel is still its own. Having been superseded
+    /// is still reported: somebody wanted it so, and others may have written since.
+    LostMemory,
+    /// Succeed itself also after having been superseded, if nobody owns the channel any more. Its next record then follows
+    /// whatever others have written meanwhile.
     Succeed,
 }
 

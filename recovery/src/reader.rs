@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringward_ring::image;
 use ringward_ring::memory::Memory;
 use ringward_ring::reader::{GapReason, Reader as RingReader, RecvError, Taken};
 use ringward_ring::segment::{Access, JoinError, Joining, Segment};
@@ -22,6 +23,7 @@ use crate::event::Event;
 use crate::namespace::{ChannelDir, generation_name};
 use crate::observer::Observer;
 use crate::owner;
+use crate::verdict::Verdict;
 
 /// How often a reader that waits looks around: for a writer that died, a generation that it was not woken for.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
@@ -63,7 +65,12 @@ pub struct Reader {
     polls: u32,
     told_gone: bool,
     told_closed: bool,
+    /// Lost records in front of this sequence number were told, though the generation that held them can't be left yet.
+    accounted: u64,
     spin: Option<u32>,
+    auto_release: bool,
+    /// A generation that was left: its memory is given back when there is nothing better to do.
+    left: Option<Arc<Segment>>,
 }
 
 enum Step {
@@ -104,7 +111,10 @@ impl Reader {
                 polls: 0,
                 told_gone: false,
                 told_closed: false,
+                accounted: 0,
                 spin: None,
+                auto_release: true,
+                left: None,
             });
         }
         Err(OpenError::Busy { tries: TRIES })
@@ -143,6 +153,12 @@ impl Reader {
         }
     }
 
+    /// Whether [`recv`](Self::recv) releases what it handed out before (it does unless set). Without it, call [`release`](Self::release) when
+    /// what was handed out is safe: many records can be worked on together, and all come again after a crash.
+    pub fn set_auto_release(&mut self, on: bool) {
+        self.auto_release = on;
+    }
+
     /// What comes next, waiting for it at most `timeout`; `None` when the time is up. Never waits longer, whatever died.
     ///
     /// A record is copied into `buf` and verified there. Calling again releases it: until then it counts as in hand, and is handed out again if
@@ -154,7 +170,9 @@ impl Reader {
     #[inline]
     pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
         if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) {
-            ring.release();
+            if self.auto_release {
+                ring.release();
+            }
             match ring.try_recv(buf) {
                 Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
                     return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
@@ -207,6 +225,7 @@ impl Reader {
                         }
                         self.polls = 0;
                     }
+                    self.clear_up();
                     let now = Instant::now();
                     if now.duration_since(self.looked) >= LOOK_AROUND {
                         self.looked = now;
@@ -216,6 +235,7 @@ impl Reader {
                 Ok(Taken::End { state, .. }) => self.at_end(state, left(Instant::now()))?,
                 Err(RecvError::Truncated { .. } | RecvError::UnknownEnd { .. }) => {
                     if let Step::NotYet = self.advance()? {
+                        self.tell_if_closed_and_cut();
                         self.tell_if_gone()?;
                         self.check_removed()?;
                         if self.queue.is_empty() {
@@ -343,14 +363,68 @@ impl Reader {
         Ok(())
     }
 
+    /// Nothing better to do: gives back the memory of the generation that was left, unlinks what is drained.
+    fn clear_up(&mut self) {
+        if self.left.take().is_some() {
+            let config = self.channel.config();
+            if let Err(error) = chain::tidy(&self.dir, self.channel.namespace().trust(), config.wipe) {
+                debug!(%error, "tidying after a move");
+            }
+        }
+    }
+
+    /// Our segment was cut after its writer had closed it, or the writer is dead: what the file's header still says counts.
+    fn tell_if_closed_and_cut(&mut self) {
+        let Some(ring) = self.ring.as_ref().filter(|_| !self.told_closed) else { return };
+        let (segment, next) = (ring.memory(), ring.next().sequence.max(self.accounted));
+        let generation = segment.identity().generation;
+        let held = segment.writer_held().map_or(true, |held| held == Held::Exclusive);
+        if held {
+            return; // it will notice, and may heal
+        }
+        let Ok(bytes) = segment.copy() else { return };
+        let image = image::decode(&bytes);
+        let ours = image.identity.as_ref().is_ok_and(|identity| identity.segment == segment.identity().segment);
+        if !ours || image.state != State::CLOSED {
+            return;
+        }
+        let count = match image.end {
+            Ok(End::At(position)) if image.readable.end == position => {
+                image.readable.sequence.map(|sequence| sequence.saturating_sub(next))
+            }
+            _ => None,
+        };
+        if count != Some(0) {
+            self.queue.push_back(Event::Gap { from: next, count, reason: GapReason::Truncated });
+            self.accounted = next + count.unwrap_or(0);
+        }
+        self.told_closed = true;
+        self.told_gone = true;
+        self.queue.push_back(Event::Closed { generation });
+    }
+
+    /// Nobody writes the newest generation, and nobody has followed it.
     fn tell_if_gone(&mut self) -> Result<(), ReceiveError> {
         let Some(ring) = self.ring.as_ref().filter(|_| !self.told_gone) else { return Ok(()) };
-        let segment = ring.memory();
-        let held = segment.writer_held().map_or(true, |held| held == Held::Exclusive);
-        let generation = segment.identity().generation;
-        let followed =
-            file::path_key(self.dir.fd(), &generation_name(generation + 1)).map_or(true, |key| key.is_some());
-        if !held && !followed && succession::state(segment) != State::CLOSED {
+        let ours = ring.memory();
+        let held = |segment: &Segment| segment.writer_held().map_or(true, |held| held == Held::Exclusive);
+        if held(ours) {
+            return Ok(());
+        }
+        let mut generation = ours.identity().generation;
+        let newest = self.dir.generations().ok().and_then(|numbers| numbers.last().copied()).filter(|n| *n > generation);
+        let gone = match newest {
+            None => succession::state(ours) != State::CLOSED,
+            Some(number) => match chain::find(&self.dir, number, Access::Inspect, self.channel.namespace().trust()) {
+                Found::Segment(newest) => {
+                    generation = number;
+                    let state = succession::state(&newest);
+                    !held(&newest) && state != State::CLOSED && state != State::CANDIDATE
+                }
+                Found::Missing | Found::Broken(..) => false,
+            },
+        };
+        if gone {
             self.told_gone = true;
             self.queue.push_back(Event::WriterGone { generation });
         }
@@ -433,6 +507,7 @@ impl Reader {
                 entered.set_spin(turns);
             }
             let begins = entered.next().sequence;
+            let next = next.max(self.accounted);
             if begins > next {
                 let known = number == from + 1 && identity.predecessor.is_some_and(|p| p.end.is_some());
                 let count = (known || begins - next < crate::succession::UNKNOWN_JUMP).then_some(begins - next);
@@ -445,13 +520,11 @@ impl Reader {
             self.observer = Observer::new(&segment);
             self.told_gone = false;
             self.told_closed = false;
-            // Only now that the place in the next generation is taken: done with this one.
+            // Only now that the place in the next generation is taken: done with this one. The first record of the next one
+            // does not wait for the last one's memory.
             if let Some(mut ring) = left {
                 ring.release();
-                drop(ring.done());
-            }
-            if let Err(error) = chain::tidy(&self.dir, &trust, self.channel.config().wipe) {
-                debug!(%error, "tidying after a move");
+                self.left = Some(ring.done());
             }
             return Ok(Step::Moved);
         }
@@ -581,7 +654,8 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
             Found::Missing if below.is_none() => return Ok(Below::LookAgain),
             Found::Missing | Found::Broken(..) => continue,
         };
-        if succession::state(&segment) == State::CANDIDATE {
+        if matches!(succession::state(&segment), State::CANDIDATE | State::RETIRED) {
+            // A rival's that was not confirmed, or has withdrawn: nobody reads there.
             if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust) {
                 if chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain {
                     return Ok(Below::LookAgain);
@@ -635,6 +709,9 @@ fn join_newest(
     let segment = match chain::find(dir, number, Access::Reader, &trust) {
         Found::Segment(segment) => segment,
         Found::Missing => return Ok(None),
+        Found::Broken(source, _) if Verdict::of_error(&source) == Verdict::Incompatible => {
+            return Err(OpenError::Attach(source));
+        }
         Found::Broken(source, _) => return Err(OpenError::Damaged { generation: number, source }),
     };
     let state = succession::state(&segment);

@@ -14,7 +14,7 @@ use ringward_ring::layout::WRITER_BYTE;
 use ringward_ring::segment::{BuildError, Prepared, Segment, Spec};
 use ringward_ring::succession as words;
 use ringward_ring::sys::file::FileKey;
-use ringward_ring::sys::lock;
+use ringward_ring::sys::lock::{self, Held};
 use ringward_ring::sys::park::ParkedLock;
 use ringward_ring::word::State;
 use tracing::{debug, info, warn};
@@ -173,6 +173,7 @@ impl Standby {
     pub fn wait(&mut self, timeout: Duration) -> Result<Outcome, OpenError> {
         let deadline = Instant::now().checked_add(timeout);
         let mut next: (Option<FileKey>, Option<u64>) = (None, None);
+        let mut hint = None;
         let mut ended: Option<ParkedLock> = None;
         loop {
             if self.cancelled.swap(false, Ordering::AcqRel) {
@@ -180,14 +181,14 @@ impl Standby {
             }
             if self.post.is_none() {
                 let (dead, supersede) = std::mem::take(&mut next);
-                let ambition = Ambition { birth: true, reopen: false, supersede, dead };
+                let ambition = Ambition { birth: true, reopen: false, supersede, dead, hint: hint.take() };
                 let claim = self.channel.claim(ambition, &mut self.prepared)?;
                 match claim {
-                    Claim::Ours(dir, segment) => {
+                    Claim::Ours(dir, segment, left) => {
                         self.post = None;
                         self.prepared = None;
                         info!(channel = self.channel.name(), generation = segment.identity().generation, "elected");
-                        return Ok(Outcome::Elected(Box::new(Writer::new(self.channel.clone(), dir, segment))));
+                        return Ok(Outcome::Elected(Box::new(Writer::new(self.channel.clone(), dir, segment, left))));
                     }
                     Claim::Closed(generation) => return Ok(Outcome::Closed { generation }),
                     Claim::Theirs(dir, number, segment) => {
@@ -200,8 +201,9 @@ impl Standby {
                 Next::Return(outcome) => return Ok(outcome),
                 Next::Claim { dead: d, supersede: s } => {
                     next = (d, s);
-                    if let Some(Post { dir, watch, parked, .. }) = self.post.take() {
+                    if let Some(Post { number, segment, dir, watch, parked, .. }) = self.post.take() {
                         self.spare_watch = Some((watch, dir.key()));
+                        hint = Some((dir, number, segment));
                         // Granted, told and given back: its thread is on the way out, and need not be waited for now.
                         ended = Some(parked).filter(ParkedLock::granted);
                     }
@@ -264,10 +266,16 @@ impl Standby {
             if newest != Some(post.number) || words::state(&post.segment) != State::OPEN {
                 return Ok(Next::Claim { dead: None, supersede: None });
             }
+            if post.segment.writer_held().is_ok_and(|held| held == Held::Shared) {
+                // A read lock, which no writer has: it keeps the kernel from granting us ours, but the writer is dead.
+                debug!(generation = post.number, "a read lock on the writer's byte: no writer holds it");
+                return Ok(Next::Claim { dead: Some(post.segment.key()), supersede: None });
+            }
             let owner: Owner = post.segment.identity().owner;
             let silent = post.observer.silent_for(&post.segment);
             let stuck = post.observer.is_silent(&post.segment, config.stall_timeout);
-            if stuck && owner::whereabouts(&owner) == Whereabouts::Gone {
+            // Whether or not it has promised beats: it is gone.
+            if silent >= config.stall_timeout && owner::whereabouts(&owner) == Whereabouts::Gone {
                 // Its lock is held, but not by it: a forked child, or somebody who was stopped while he looked.
                 warn!(
                     generation = post.number,

@@ -17,7 +17,7 @@ use crate::chain::{self, Found};
 use crate::channel::Channel;
 use crate::config::WhenChainFull;
 use crate::error::OpenError;
-use crate::namespace::{BIRTH_PREFIX, ChannelDir, generation_name, try_flock};
+use crate::namespace::{BIRTH_PREFIX, ChannelDir, generation_name, open_files, try_flock};
 use crate::owner;
 
 /// How far sequence numbers jump where nobody can know which were used: no generation has more records than this.
@@ -56,7 +56,7 @@ pub(crate) fn follow(
     }
     let trust = channel.namespace().trust();
     // Before anything is decided: a chain that is full must not cost a living writer its generation.
-    make_room(channel, dir)?;
+    let numbers = make_room(channel, dir)?;
     // 2. Open → Fencing, and the barrier: what a living writer publishes from now on it will find fenced.
     succession::fence_writer(old, knowledge.proved_dead)?;
     // 3. Where does it end? Whatever stands in the end word now is it.
@@ -75,7 +75,8 @@ pub(crate) fn follow(
         End::Unknown | End::Undecided => (None, old.identity().first_sequence + UNKNOWN_JUMP),
     };
     // 4. Fill in the next generation: every durable or locked slot, whoever has not come over yet.
-    old.set_elders(chain::elders(dir, number, trust));
+    let mut elders = open_files(dir, numbers.into_iter().filter(|n| *n < number), trust);
+    old.set_elders(elders.clone());
     let (mut carried, damaged) = table::to_carry(old);
     if ringward_ring::memory::Memory::poisoned(old) {
         carried.clear();
@@ -126,11 +127,9 @@ pub(crate) fn follow(
         succession::shift_state(old, State::CLOSED, State::SUCCEEDED);
     }
     succession::ring_all(old);
-    next.set_elders(chain::elders(dir, number + 1, trust));
+    elders.push(Arc::clone(old.file()));
+    next.set_elders(elders);
     info!(generation = number + 1, first_sequence, carried = carried.len(), "followed");
-    if let Err(error) = chain::tidy(dir, trust, channel.config().wipe) {
-        debug!(%error, "tidying after a succession");
-    }
     Ok(Followed::ByUs(next))
 }
 
@@ -187,30 +186,31 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
     }
 }
 
-/// Keeps the chain bounded before one more generation is added.
-fn make_room(channel: &Channel, dir: &ChannelDir) -> Result<(), OpenError> {
+/// Keeps the chain bounded before one more generation is added; the numbers of those that have a name.
+fn make_room(channel: &Channel, dir: &ChannelDir) -> Result<Vec<u64>, OpenError> {
     let config = channel.config();
     let trust = channel.namespace().trust();
-    let count = || dir.generations().map_err(OpenError::system("list the channel"));
-    if count()?.len() < config.chain_limit {
-        return Ok(());
+    let list = || dir.generations().map_err(OpenError::system("list the channel"));
+    let numbers = list()?;
+    if numbers.len() < config.chain_limit {
+        return Ok(numbers);
     }
     chain::tidy(dir, trust, config.wipe)?;
-    let numbers = count()?;
+    let numbers = list()?;
     if numbers.len() < config.chain_limit {
-        return Ok(());
+        return Ok(numbers);
     }
     if config.when_chain_full == WhenChainFull::Error {
         return Err(OpenError::ChainFull { found: numbers.len(), limit: config.chain_limit });
     }
     let excess = numbers.len() + 1 - config.chain_limit;
-    for number in numbers.into_iter().take(excess) {
-        if let Found::Segment(oldest) = chain::find(dir, number, Access::Successor, trust) {
+    for number in &numbers[..excess] {
+        if let Found::Segment(oldest) = chain::find(dir, *number, Access::Successor, trust) {
             warn!(generation = number, "dropped: the chain of undrained generations is full");
-            dir.unlink(number, oldest.key()).map_err(OpenError::system("drop the oldest generation"))?;
+            dir.unlink(*number, oldest.key()).map_err(OpenError::system("drop the oldest generation"))?;
         }
     }
-    Ok(())
+    list()
 }
 
 /// What to build for a channel.
@@ -347,7 +347,8 @@ pub(crate) fn finish_retirement(
     remove_empty(channel, dir)
 }
 
-/// Removes the channel's directory if it is empty and still is this one.
+/// Removes the channel's directory if it is empty and still is this one. What a dead builder left in it goes too; what is not
+/// ringward's stays, and is an error where there is no generation beside it.
 pub(crate) fn remove_empty(channel: &Channel, dir: &ChannelDir) -> Result<(), OpenError> {
     let namespace = channel.namespace();
     let key =
@@ -355,8 +356,26 @@ pub(crate) fn remove_empty(channel: &Channel, dir: &ChannelDir) -> Result<(), Op
     if key != Some(dir.key()) {
         return Ok(());
     }
+    chain::sweep(dir, namespace.trust()).map_err(OpenError::system("sweep temporary names"))?;
     match rustix::fs::unlinkat(namespace.dir(), channel.name(), AtFlags::REMOVEDIR) {
-        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(()),
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => {
+            let names = crate::namespace::entries(dir.fd()).map_err(OpenError::system("list the channel"))?;
+            let ours = |name: &String| {
+                crate::namespace::generation_number(name).is_some()
+                    || name.starts_with(ringward_ring::sys::file::TEMPORARY_PREFIX)
+            };
+            match names.first().filter(|_| !names.iter().any(ours)) {
+                None => Ok(()), // somebody linked a generation, or is building one
+                Some(name) => Err(OpenError::Squatted {
+                    channel: channel.name().to_owned(),
+                    source: std::io::Error::new(
+                        std::io::ErrorKind::DirectoryNotEmpty,
+                        format!("its directory has no generation but {name:?}, which is not ringward's"),
+                    ),
+                }),
+            }
+        }
         Err(error) => Err(OpenError::System { doing: "remove the channel's directory", source: error.into() }),
     }
 }

@@ -458,7 +458,9 @@ impl Watchdog {
         let inhabited = evidence.presence_held || evidence.readers_held > 0;
         let verdict = if inhabited { Verdict::Draining } else { self.orphaned(segment.file().as_fd(), evidence) };
         if inhabited {
-            unmark(segment.file());
+            if self.setup.action != Action::Report {
+                unmark(segment.file());
+            }
             return verdict;
         }
         let age = evidence.orphaned_for.unwrap_or_default();

@@ -9,13 +9,19 @@ use ringward_ring::segment::{Place, Segment};
 use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
 use tracing::{info, warn};
 
-use crate::beat::Beat;
+use crate::beat::{Beat, Chores};
 use crate::channel::{Ambition, Channel, Claim};
 use crate::config::{Heal, WhenFull};
 use crate::error::{OpenError, SendError};
 use crate::namespace::{ChannelDir, generation_name};
 use crate::owner;
 use crate::succession::{self, Followed, Knowledge};
+
+fn start_beat(channel: &Channel, dir: &ChannelDir, segment: &Arc<Segment>, left: Option<Arc<Segment>>) -> Beat {
+    let trust = *channel.namespace().trust();
+    let chores = Chores { dir: dir.clone(), trust, wipe: channel.config().wipe, left };
+    Beat::start(segment, channel.config().beat_interval, chores)
+}
 
 /// The writer of a channel. Dropping it leaves the channel without one, for a standby or the next writer to follow;
 /// [`close`](Writer::close) ends the channel orderly.
@@ -29,8 +35,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(channel: Channel, dir: ChannelDir, segment: Arc<Segment>) -> Writer {
-        let beat = Beat::start(&segment, channel.config().beat_interval);
+    /// `left` is the generation that was followed, if any.
+    pub(crate) fn new(channel: Channel, dir: ChannelDir, segment: Arc<Segment>, left: Option<Arc<Segment>>) -> Writer {
+        let beat = start_beat(&channel, &dir, &segment, left);
         Writer { channel, dir, ring: RingWriter::new(segment), beat, heals: 0 }
     }
 
@@ -70,9 +77,10 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`SendError`]. A record that was refused as `Fenced` or `Full` is never delivered; after `Truncated` or `Damaged` it counts as
-    /// written (its number is used up) and is delivered or reported lost. With [`Heal::Succeed`] the writer has then
-    /// already moved on, and the next push goes to the next generation.
+    /// [`SendError`]. A record that was refused as `Fenced` or `Full` is never delivered. After `Truncated` or `Damaged` it may
+    /// have been written: [`next_sequence`](Self::next_sequence) tells (its number is used up or not); if so, it is
+    /// delivered or reported lost. With [`Heal::LostMemory`] the writer has then already moved on, and the next push goes
+    /// to the next generation.
     #[inline]
     pub fn push(&mut self, record_type: u32, payload: &[u8]) -> Result<u64, SendError> {
         if self.beat.alarmed() {
@@ -111,11 +119,15 @@ impl Writer {
             _ => why,
         };
         match why {
-            PushError::Fenced | PushError::Exhausted if self.channel.config().heal == Heal::Succeed => {
+            PushError::Fenced if self.channel.config().heal == Heal::Succeed => {
                 self.heal(why)?;
                 Ok(self.ring.try_push(record_type, payload)?)
             }
-            PushError::Truncated | PushError::Damaged { .. } if self.channel.config().heal == Heal::Succeed => {
+            PushError::Exhausted if self.heals_memory() => {
+                self.heal(why)?;
+                Ok(self.ring.try_push(record_type, payload)?)
+            }
+            PushError::Truncated | PushError::Damaged { .. } if self.heals_memory() => {
                 self.heal(why)?;
                 Err(why.into())
             }
@@ -139,14 +151,14 @@ impl Writer {
 
     /// Ends the channel orderly: readers drain it and are told that it is closed; standbys go home.
     ///
-    /// A writer whose memory was taken away can't close it: with [`Heal::Succeed`] it first succeeds itself, so that its readers are told
+    /// A writer whose memory was taken away can't close it: with [`Heal::LostMemory`] it first succeeds itself, so that its readers are told
     /// of the loss as well as of the end.
     ///
     /// # Errors
     ///
     /// [`PushError::Fenced`] and the like if somebody had ended the generation before.
     pub fn close(mut self) -> Result<(), SendError> {
-        let heals = self.channel.config().heal == Heal::Succeed;
+        let heals = self.heals_memory();
         let segment = self.segment();
         let cut = segment.poisoned() || segment.recheck().is_err();
         if cut || (heals && (self.beat.alarmed() || segment.links().is_ok_and(|links| links == 0))) {
@@ -166,6 +178,25 @@ impl Writer {
         drop(self);
     }
 
+    fn heals_memory(&self) -> bool {
+        self.channel.config().heal != Heal::Report
+    }
+
+    /// Looks after the segment without pushing: one that was cut, damaged or unlinked is succeeded, if that is configured.
+    /// For a writer that has nothing to say for long. Says whether it moved to a new generation.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    pub fn tend(&mut self) -> Result<bool, SendError> {
+        let before = self.heals;
+        let segment = self.segment();
+        if segment.poisoned() || segment.recheck().is_err() || segment.links().is_ok_and(|links| links == 0) {
+            self.look_after()?;
+        }
+        Ok(self.heals > before)
+    }
+
     /// The beat thread found the segment unlinked, cut or damaged.
     #[cold]
     fn look_after(&mut self) -> Result<(), SendError> {
@@ -176,7 +207,7 @@ impl Writer {
             warn!(generation = self.generation(), "the segment was unlinked from outside");
             PushError::Truncated
         };
-        if self.channel.config().heal != Heal::Succeed {
+        if !self.heals_memory() {
             return Err(why.into());
         }
         self.heal(why)
@@ -193,9 +224,9 @@ impl Writer {
         let number = self.generation();
         warn!(generation = number, %why, "healing: succeeding myself");
         let (dir, next) = if why == PushError::Fenced {
-            let ambition = Ambition { birth: false, reopen: true, supersede: None, dead: None };
+            let ambition = Ambition { birth: false, reopen: true, supersede: None, dead: None, hint: None };
             match self.channel.claim(ambition, &mut None).map_err(heal)? {
-                Claim::Ours(dir, segment) => (dir, segment),
+                Claim::Ours(dir, segment, _) => (dir, segment),
                 Claim::Theirs(..) | Claim::Closed(_) => return Err(why.into()),
             }
         } else {
@@ -203,7 +234,7 @@ impl Writer {
         };
         info!(from = number, to = next.identity().generation, "healed");
         // The new lock is held; only now let go of the old one, which goes with its last attachment.
-        self.beat = Beat::start(&next, self.channel.config().beat_interval);
+        self.beat = start_beat(&self.channel, &dir, &next, Some(old));
         self.dir = dir;
         self.ring = RingWriter::new(next);
         self.heals += 1;

@@ -41,6 +41,10 @@ pub enum FenceError {
 /// not behind anything that it acknowledged (edge E4). A superseder that finds the state already `FENCING` issues its own
 /// barrier all the same: whoever set it may have died before its own.
 pub fn fence_writer<M: Memory>(memory: &M, proved_dead: bool) -> Result<State, FenceError> {
+    // Asked before anything is touched: one who may not issue the barrier must not cost a living writer its generation.
+    if !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {
+        return Err(FenceError::NoBarrier);
+    }
     let was = shift_state(memory, State::OPEN, State::FENCING);
     fence(Ordering::SeqCst); // E4:superseder, and the heavy barrier behind it
     if !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {

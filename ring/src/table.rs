@@ -166,7 +166,8 @@ pub enum Joined {
         /// Where the reader begins.
         at: Mark,
     },
-    /// The generation is no longer open (this is its state); the slot was given back. Join the next one.
+    /// The generation is no longer open (this is its state); the slot was given back. Join the next one. (One that its own
+    /// writer has closed can be joined at the oldest record: nothing is written to it any more.)
     NotOpen(State),
     /// The writer's cursor does not check.
     Damaged,
@@ -213,7 +214,9 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
     if page.succession.successor.load(Ordering::Acquire) == SuccessorWord::NOBODY.0 {
         state = State::RETIRED; // decided, though whoever decided it may have died before it said so
     }
-    if state != State::OPEN && !weakened(Weak::NoStateSample) {
+    // What its own writer has closed is not written to any more: whoever wants what is still there may have it.
+    let late = state == State::CLOSED && from == From::Oldest;
+    if state != State::OPEN && !late && !weakened(Weak::NoStateSample) {
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::NotOpen(state));
     }

@@ -62,6 +62,12 @@ impl Aim {
         self.uniform().or_else(|| self.uncovered())
     }
 
+    /// The next target, one that no kill has hit if there still is one; `None` while no site is known.
+    pub fn choose_uncovered(&mut self) -> Option<Target> {
+        self.turn += 1;
+        self.uncovered().or_else(|| self.uniform())
+    }
+
     fn uniform(&mut self) -> Option<Target> {
         let samples = self.sites.samples().len();
         if samples == 0 {

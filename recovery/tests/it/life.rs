@@ -237,3 +237,109 @@ fn a_writer_that_dies_inside_its_close_has_closed() {
     let (records, events) = all(&mut reader);
     assert_eq!((numbers(&records), events), (vec![0], vec![Event::Closed { generation: 1 }]));
 }
+
+/// Cuts the live segment file of generation `number`.
+fn cut(bed: &Bed, number: u64, len: u64) {
+    let path = bed.namespace.path().join("c").join(ringward_recovery::generation_name(number));
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+#[test]
+fn a_reader_of_a_cut_generation_goes_over_though_the_next_one_was_closed_meanwhile() {
+    for durability in [Durability::Durable, Durability::Ephemeral] {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let mut writer = channel.writer().unwrap();
+        let mut reader = channel.reader("r", durability, From::Latest).unwrap();
+        writer.push(0, b"lost").unwrap();
+        cut(&bed, 1, 0);
+        drop(writer);
+        let mut writer = channel.writer().unwrap();
+        let first = writer.push(0, b"after").unwrap();
+        writer.close().unwrap();
+        let (records, events) = all(&mut reader);
+        assert_eq!(records, [(first, b"after".to_vec())], "{events:?}");
+        assert!(matches!(events[0], Event::Gap { from: 0, count: None, .. }), "{events:?}");
+        assert_eq!(events.last(), Some(&Event::Closed { generation: 2 }));
+    }
+}
+
+#[test]
+fn a_cut_after_the_close_is_told_with_the_exact_loss() {
+    for (len, exact) in [(0, false), (128, false), (4096, true), (8192, true)] {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let mut writer = channel.writer().unwrap();
+        let mut reader = durable(&channel, "d");
+        for i in 0..3u8 {
+            writer.push(0, &[i; 9]).unwrap();
+        }
+        writer.close().unwrap();
+        cut(&bed, 1, len);
+        let (records, events) = all(&mut reader);
+        assert!(records.is_empty(), "{records:?}");
+        if exact {
+            let gap = Event::Gap { from: 0, count: Some(3), reason: ringward_recovery::GapReason::Truncated };
+            assert_eq!(events, [gap, Event::Closed { generation: 1 }], "cut to {len}");
+        } else {
+            assert_eq!(events, [Event::WriterGone { generation: 1 }], "cut to {len}");
+        }
+    }
+}
+
+#[test]
+fn what_was_closed_can_be_read_late_from_its_oldest_record() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    writer.push(0, b"a").unwrap();
+    writer.close().unwrap();
+    let mut late = channel.reader("late", Durability::Ephemeral, From::Oldest).unwrap();
+    let (records, events) = all(&mut late);
+    assert_eq!((numbers(&records), events), (vec![0], vec![Event::Closed { generation: 1 }]));
+    assert!(matches!(
+        channel.reader("later", Durability::Ephemeral, From::Latest),
+        Err(OpenError::Closed { generation: 1 })
+    ));
+}
+
+#[test]
+fn a_writer_that_heals_lost_memory_does_not_come_back_after_being_superseded() {
+    let bed = Bed::new();
+    let channel = bed.channel(config().heal(Heal::LostMemory));
+    let mut stuck = channel.writer().unwrap();
+    drop(channel.supersede().unwrap());
+    assert!(matches!(stuck.push(0, b"x"), Err(SendError::Push(PushError::Fenced))));
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    writer.push(0, b"lost").unwrap();
+    cut(&bed, writer.generation(), 4096);
+    assert!(writer.tend().unwrap());
+    assert_eq!(writer.push(0, b"on").unwrap(), 1);
+    let (records, events) = all(&mut reader);
+    assert_eq!(records, [(1, b"on".to_vec())], "{events:?}");
+    assert!(matches!(events[0], Event::Gap { from: 0, count: Some(1), .. }), "{events:?}");
+}
+
+#[test]
+fn without_auto_release_everything_in_hand_comes_again() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    reader.set_auto_release(false);
+    for i in 0..3u8 {
+        writer.push(0, &[i]).unwrap();
+    }
+    let mut buf = [0; 8];
+    for _ in 0..3 {
+        reader.recv(&mut buf, Duration::ZERO).unwrap().unwrap();
+    }
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    let mut again = 0;
+    while let Some(Event::Record { redelivered: true, .. }) = reader.recv(&mut buf, Duration::ZERO).unwrap() {
+        again += 1;
+    }
+    assert_eq!(again, 3);
+}
