@@ -18,6 +18,8 @@ pub(crate) enum Operation {
     Push,
     /// The same push, into a full ring: other instructions, so another aim.
     PushFull,
+    /// The same, and a reader that has died stands in the way.
+    PushPastDead,
     /// A reader's receive.
     Receive,
     /// A standby's succession.
@@ -29,15 +31,26 @@ impl Operation {
     fn traces(self) -> (u64, u64, usize) {
         match self {
             Operation::Push => (24, 8, 5000),
-            Operation::PushFull => (24, 6, 9000),
+            Operation::PushFull => (30, 6, 9000),
+            Operation::PushPastDead => (12, 6, 9000),
             Operation::Receive => (8, 6, 3000),
             Operation::Succeed => (2, 24, 20_000),
         }
     }
 
+    /// A variety of a push that has to be arranged for.
+    fn is_rare(self) -> bool {
+        matches!(self, Operation::PushFull | Operation::PushPastDead)
+    }
+
+    /// Whether a writer dies in it.
+    pub(crate) fn is_push(self) -> bool {
+        self == Operation::Push || self.is_rare()
+    }
+
     /// Targets that were missed so often are given up for good.
     fn rounds(self) -> u64 {
-        if self == Operation::PushFull { 40 } else { 6 }
+        if self.is_rare() { 40 } else { 6 }
     }
 
     /// Calls that a target waits for.
@@ -45,7 +58,7 @@ impl Operation {
         match self {
             Operation::Push => 6,
             // The next push may find room again.
-            Operation::PushFull => 1,
+            Operation::PushFull | Operation::PushPastDead => 1,
             Operation::Receive => 12,
             Operation::Succeed => 2,
         }
@@ -104,6 +117,7 @@ pub(crate) struct Hunter {
     doom: [u64; 2],
     quests: HashMap<i32, Quest>,
     seed: u64,
+    rare: u64,
     started: Instant,
     symbols: HashMap<String, Symbols>,
 }
@@ -117,6 +131,7 @@ impl Hunter {
             doom: [0; 2],
             quests: HashMap::new(),
             seed,
+            rare: 0,
             started: Instant::now(),
             symbols: HashMap::new(),
         })
@@ -144,6 +159,7 @@ impl Hunter {
         for (operation, entry) in [
             (Operation::Push, named("ringward_chaos_push")),
             (Operation::PushFull, named("ringward_chaos_push")),
+            (Operation::PushPastDead, named("ringward_chaos_push")),
             (Operation::Receive, named("ringward_chaos_recv")),
             (Operation::Succeed, address(succeed, "succession::follow")),
         ] {
@@ -179,6 +195,12 @@ impl Hunter {
             Some(before) if before == operation => return Ok(false),
             Some(_) => self.drop_quest(pid)?,
             None => {}
+        }
+        if operation.is_rare() {
+            self.rare += 1;
+            if self.rare.is_multiple_of(16) {
+                self.share_hits();
+            }
         }
         let Some(ground) = self.grounds.get(&operation) else { return Ok(false) };
         self.tracer.insert(pid, ground.entry)?;
@@ -227,10 +249,11 @@ impl Hunter {
     fn sites(&self, operation: Operation) -> (Sites, u64) {
         let mut sites = Sites::new();
         let mut traced = 0;
-        let other = if operation == Operation::Push { Some(Operation::PushFull) } else { None };
-        for ground in [Some(operation), other].into_iter().flatten().filter_map(|one| self.grounds.get(&one)) {
-            sites.merge(&ground.aim.sites);
-            traced += ground.traced;
+        for (&other, ground) in &self.grounds {
+            if other == operation || (operation == Operation::Push && other.is_push()) {
+                sites.merge(&ground.aim.sites);
+                traced += ground.traced;
+            }
         }
         (sites, traced)
     }
@@ -362,6 +385,9 @@ impl Hunter {
                 ground.aim.sites.add(modules, &traced.pcs);
                 ground.traced += 1;
                 ground.tracing += began.elapsed();
+                if operation.is_push() {
+                    self.share_hits();
+                }
                 match traced.end {
                     crate::engine::TraceEnd::Died(event) => {
                         self.quests.remove(&pid);
@@ -374,10 +400,7 @@ impl Hunter {
                 return Ok(Outcome::Nothing);
             }
             // Full rings are rare enough.
-            let choice = match operation {
-                Operation::PushFull => ground.aim.choose_uncovered(),
-                _ => ground.aim.choose(),
-            };
+            let choice = if operation.is_rare() { ground.aim.choose_uncovered() } else { ground.aim.choose() };
             let Some(mut target) = choice else {
                 self.tracer.cont(tid, 0)?;
                 return Ok(Outcome::Nothing);
@@ -410,6 +433,14 @@ impl Hunter {
         }
     }
 
+    /// What one variety of push has hit, the others need not aim at.
+    fn share_hits(&mut self) {
+        let (all, _) = self.sites(Operation::Push);
+        for (_, ground) in self.grounds.iter_mut().filter(|(operation, _)| operation.is_push()) {
+            ground.aim.sites.share_hits(&all);
+        }
+    }
+
     fn struck(&mut self, pid: i32, progress: Progress, at: u64) -> Result<Outcome> {
         let Some(quest) = self.quests.get_mut(&pid) else { return Ok(Outcome::Nothing) };
         let Some(ground) = self.grounds.get_mut(&quest.operation) else { return Ok(Outcome::Nothing) };
@@ -433,6 +464,10 @@ impl Hunter {
                 if quest.left == 0 {
                     if let Some((target, _)) = quest.target.take() {
                         ground.aim.gave_up(target);
+                    }
+                    if operation.is_rare() {
+                        // The next push finds the ring as any other does.
+                        quest.operation = Operation::Push;
                     }
                 }
                 self.tracer.cont(tid, 0)?;

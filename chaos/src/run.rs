@@ -37,7 +37,7 @@ const YOUNG_DEATH: Duration = Duration::from_millis(12);
 /// From one reader's death to the next, on average.
 const READER_EVERY: Duration = Duration::from_millis(50);
 /// How long a writer is held while a reader dies and the others read on.
-const GUEST_DEATH: Duration = Duration::from_millis(4);
+const GUEST_DEATH: Duration = Duration::from_millis(6);
 /// Share of standbys that are to die in a succession.
 const STANDBY_SHARE: f64 = 0.08;
 /// Of so many dead writers' segments one is looked at, byte for byte.
@@ -174,7 +174,7 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
     let verdict = run.conclude();
     let mut body = run.body(verdict.name());
     body["push_functions"] = json!(run.hunter.functions(Operation::Push));
-    body["missed_sites"] = json!(run.hunter.missed(Operation::Push, 40));
+    body["missed_sites"] = json!(run.hunter.missed(Operation::Push, 400));
     let document = report.document(body);
     report.write(&document).map_err(|error| format!("cannot write the report: {error}"))?;
     display.say(&run.line());
@@ -383,11 +383,17 @@ impl<'a> Run<'a> {
         match outcome {
             Outcome::Nothing => {}
             Outcome::Doomed { pid, tid, full } => {
-                if !self.ending {
-                    self.hunter.begin(pid, if full { Operation::PushFull } else { Operation::Push })?;
-                }
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
-                if full && !self.ending && self.dice.random_bool(0.3) && self.kill_a_guest() {
+                let dead = full && !self.ending && self.dice.random_bool(0.25) && self.kill_a_guest();
+                if !self.ending {
+                    let operation = match (full, dead) {
+                        (true, true) => Operation::PushPastDead,
+                        (true, false) => Operation::PushFull,
+                        _ => Operation::Push,
+                    };
+                    self.hunter.begin(pid, operation)?;
+                }
+                if dead {
                     self.held.push((Instant::now() + GUEST_DEATH, tid));
                 } else {
                     self.hunter.proceed(tid)?;
@@ -397,15 +403,15 @@ impl<'a> Run<'a> {
                 if let Some(member) = self.members.get_mut(&pid) {
                     member.killed = ns;
                     member.cause = Some(match operation {
-                        Operation::Push | Operation::PushFull => Cause::MidPush,
+                        push if push.is_push() => Cause::MidPush,
                         Operation::Receive => Cause::MidReceive,
-                        Operation::Succeed => Cause::Standby,
+                        _ => Cause::Standby,
                     });
                     if operation == Operation::Succeed {
                         self.kills.mid_succession += 1;
                     }
                 }
-                if matches!(operation, Operation::Push | Operation::PushFull) {
+                if operation.is_push() {
                     self.examine(pid);
                     if self.dice.random_bool(0.04) {
                         self.doom_a_standby();

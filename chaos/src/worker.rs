@@ -32,7 +32,7 @@ pub(crate) const CLOSE: u8 = 2;
 /// Where in that file a writer asks the readers to hold still: a number that changes.
 const HOLD_AT: u64 = 8;
 /// Share of last pushes that are to find the ring full.
-const FULL_SHARE: f64 = 0.2;
+const FULL_SHARE: f64 = 0.15;
 
 /// Exit code of a worker that went home as told.
 pub(crate) const EXIT_HOME: i32 = 0;
@@ -435,7 +435,7 @@ impl Desk {
             let hold = if storm { self.hold() } else { held };
             if hold != held {
                 held = hold;
-                std::thread::sleep(Duration::from_micros(1500 + self.dice.below(1500)));
+                std::thread::sleep(Duration::from_micros(3500 + self.dice.below(1000)));
             } else if storm && self.dice.below(512) == 0 {
                 std::thread::sleep(Duration::from_micros(self.dice.below(4000)));
             }

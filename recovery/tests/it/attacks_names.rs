@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ringward_recovery::{
     Action, Done, Durability, Event, From, OpenError, Outcome, SendError, Verdict, Warmth, Watchdog, WhenStuck,
@@ -350,22 +350,32 @@ fn one_shot_watchdogs_share_one_grace() {
     let bed = Bed::new();
     let channel = bed.channel(config());
     drop(channel.writer().unwrap());
-    let look = |grace| Watchdog::builder(&bed.namespace).action(Action::Reclaim).grace(grace).build().tick();
-    let hour = Duration::from_secs(3600);
-    assert_eq!(verdict(&look(hour)), Verdict::OrphanedInGrace);
-    // An hour and a half later: the kernel's own stamp on the file, moved by hand.
-    let file = bed.file(1);
-    let then = SystemTime::now() - hour * 3 / 2;
-    file.set_times(std::fs::FileTimes::new().set_modified(then)).unwrap();
-    assert_eq!(verdict(&look(hour * 2)), Verdict::OrphanedInGrace);
-    let last = look(hour);
-    assert!(matches!(last.notices[0].done, Done::Reclaimed { .. }), "{last:?}");
+    let grace = Duration::from_millis(50);
+    let begun = std::time::Instant::now();
+    let mut last = None;
+    loop {
+        let report = Watchdog::builder(&bed.namespace).action(Action::Reclaim).grace(grace).build().tick();
+        let notice = &report.notices[0];
+        let age = notice.evidence.orphaned_for.unwrap();
+        assert!(last.is_none_or(|last| age > last), "{age:?} after {last:?}: the grace began anew");
+        assert_eq!(age.is_zero(), last.is_none());
+        last = Some(age);
+        if matches!(notice.done, Done::Reclaimed { .. }) {
+            assert!(age >= grace && begun.elapsed() >= grace, "{age:?}");
+            break;
+        }
+        assert_eq!(notice.verdict, Verdict::OrphanedInGrace);
+        assert!(begun.elapsed() < LONG);
+    }
     assert_eq!(bed.entries(), [] as [&str; 0]);
-    // Marks in the future (a clock that was set back) count as just now, not as for ever ago.
-    drop(channel.writer().unwrap());
-    look(hour);
-    bed.file(1).set_times(std::fs::FileTimes::new().set_modified(SystemTime::now() + hour)).unwrap();
-    assert_eq!(verdict(&look(hour)), Verdict::OrphanedInGrace);
+}
+
+fn half_built(bed: &Bed) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = bed.namespace.path().join("c/.tmp-0123456789abcdef");
+    std::fs::write(&path, b"half a segment").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
 }
 
 /// What a crash in the fallback without `O_TMPFILE` leaves: a temporary name in the channel's directory.
@@ -377,7 +387,7 @@ fn a_temporary_name_that_a_crash_left_is_swept_and_bricks_nothing() {
         let channel = bed.channel(config());
         let mut writer = channel.writer().unwrap();
         push_text(&mut writer, 0..1);
-        std::fs::write(bed.namespace.path().join("c/.tmp-0123456789abcdef"), b"half a segment").unwrap();
+        half_built(&bed);
         drop(writer);
         let report = reclaim(channel.namespace());
         assert!(matches!(report.notices[0].done, Done::Reclaimed { .. }), "{report:?}");
@@ -394,8 +404,7 @@ fn a_temporary_name_of_a_living_builder_is_left_alone() {
     let bed = Bed::new();
     let channel = bed.channel(config());
     let _writer = channel.writer().unwrap();
-    let path = bed.namespace.path().join("c/.tmp-0123456789abcdef");
-    std::fs::write(&path, b"half a segment").unwrap();
+    let path = half_built(&bed);
     let maker = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     assert!(lock::try_lock(maker.as_fd(), WRITER_BYTE, Mode::Exclusive).unwrap());
     reclaim(channel.namespace());

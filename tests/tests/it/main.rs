@@ -1,5 +1,6 @@
 //! Tests across crates: the documents against the code, and promises that only several crates together keep.
 
+mod startup;
 mod architecture;
 mod documents;
 mod losses;
