@@ -30,7 +30,7 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     /// Chance that any given push is its writer's last
-    #[arg(long, value_name = "P", default_value = "0.05", value_parser = parse_rate)]
+    #[arg(long, value_name = "P", default_value = "0.1", value_parser = parse_rate)]
     pub(crate) kill_rate: f64,
     /// How long, for example 90s, 10m, 8h [default: until Ctrl-C]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]

@@ -152,7 +152,9 @@ pub(crate) fn corpse(file: &[u8], crc: &Castagnoli) -> Result<Corpse, String> {
     let end = match bytes.u64(264) {
         UNDECIDED_END => None,
         UNKNOWN_END => return Err("the end is unknown, though nothing was damaged".into()),
-        word if tag16(word >> 16, segment) == word & 0xffff && (word >> 16) * ALIGN < MOST => Some((word >> 16) * ALIGN),
+        word if tag16(word >> 16, segment) == word & 0xffff && (word >> 16) * ALIGN < MOST => {
+            Some((word >> 16) * ALIGN)
+        }
         word => return Err(format!("end word {word:#x}")),
     };
     let followed = match bytes.u64(272) {
@@ -168,15 +170,21 @@ pub(crate) fn corpse(file: &[u8], crc: &Castagnoli) -> Result<Corpse, String> {
     let Some(sequence) = sequence.filter(|_| possible(position)) else {
         return Err(format!("cursor: no checkpoint for position {position}: {checkpoints:x?}"));
     };
-    if let Some(end) = end.filter(|end| *end != position) {
-        return Err(format!("decided to end at {end}, published up to {position}"));
-    }
+    // A writer that died between its checkpoint and its publication may have been ended at either: all in front of the
+    // checkpoint was completely written.
+    let (readable, sequence) = match end {
+        None => (position, sequence),
+        Some(end) => match sound.clone().find(|(p, ..)| *p == end) {
+            Some((_, sequence, _)) if end >= position => (end, *sequence),
+            _ => return Err(format!("decided to end at {end}, published up to {position}: {checkpoints:x?}")),
+        },
+    };
     let limit = bytes.u64(440);
-    if !limit.is_multiple_of(ALIGN) || limit < position || limit > position + capacity {
+    if !limit.is_multiple_of(ALIGN) || limit < readable || limit > position + capacity {
         return Err(format!("limit {limit} with position {position} and capacity {capacity}"));
     }
     let shape = Shape { segment, capacity, record_limit, checksum };
-    let records = records(&file[data_at..], &shape, limit.saturating_sub(capacity), position, crc)?;
+    let records = records(&file[data_at..], &shape, limit.saturating_sub(capacity), readable, crc)?;
     for pair in records.windows(2) {
         if pair[1].0 != pair[0].0 + 1 {
             return Err(format!("record {} is followed by record {}", pair[0].0, pair[1].0));
@@ -259,8 +267,8 @@ mod tests {
         assert_eq!(check(96, 4, segment), 0x6d20_23d0_8325_5472);
         let mut data = vec![0; 4096];
         data[..29].copy_from_slice(&[
-            5, 0, 0, 0, 0x41, 0x54, 0x41, 0x44, 7, 0, 0, 0, 0xb8, 5, 0x41, 0x3b, 1, 0, 0, 0, 0, 0, 0, 0, b'h', b'e', b'l',
-            b'l', b'o',
+            5, 0, 0, 0, 0x41, 0x54, 0x41, 0x44, 7, 0, 0, 0, 0xb8, 5, 0x41, 0x3b, 1, 0, 0, 0, 0, 0, 0, 0, b'h', b'e',
+            b'l', b'l', b'o',
         ]);
         let shape = Shape { segment, capacity: 4096, record_limit: 100, checksum: FULL };
         let found = records(&data, &shape, 0, 32, &crc);

@@ -78,7 +78,8 @@ fn examine(work: &Receiver<(u64, File)>, judge: &Judge, examined: &AtomicU64, re
                 judge.inspect(Which::Storm, &found);
             }
             Err(why) => {
-                let kept = keep(generation, &file).map_or(String::new(), |path| format!("; kept as {}", path.display()));
+                let kept =
+                    keep(generation, &file).map_or(String::new(), |path| format!("; kept as {}", path.display()));
                 judge.flag(Broken::Torn, &format!("image of generation {generation}: {why}{kept}"));
             }
         }

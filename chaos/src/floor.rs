@@ -30,13 +30,7 @@ pub(crate) fn lock_file(dir: &Path) -> std::io::Result<(File, File)> {
     let held = File::options().create_new(true).read(true).write(true).open(&path)?;
     let other = File::options().read(true).write(true).open(&path);
     std::fs::remove_file(&path)?;
-    let lock = nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as _,
-        l_whence: 0,
-        l_start: 0,
-        l_len: 1,
-        l_pid: 0,
-    };
+    let lock = nix::libc::flock { l_type: nix::libc::F_WRLCK as _, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
     fcntl(held.as_fd(), FcntlArg::F_OFD_SETLK(&lock))?;
     Ok((held, other?))
 }

@@ -30,11 +30,11 @@ impl Operation {
     /// Calls that are traced first; after them, one in how many; and how many instructions of one at most.
     fn traces(self) -> (u64, u64, usize) {
         match self {
-            Operation::Push => (24, 8, 5000),
-            Operation::PushFull => (30, 6, 9000),
-            Operation::PushPastDead => (12, 6, 9000),
+            Operation::Push => (20, 8, 5000),
+            Operation::PushFull => (20, 6, 7000),
+            Operation::PushPastDead => (8, 6, 7000),
             Operation::Receive => (8, 6, 3000),
-            Operation::Succeed => (2, 24, 20_000),
+            Operation::Succeed => (2, 24, 12_000),
         }
     }
 
@@ -169,7 +169,8 @@ impl Hunter {
                 Err(_) if operation == Operation::Succeed => continue,
                 Err(error) => return Err(error),
             };
-            let aim = Aim::new(Sites::new(), self.seed ^ entry ^ operation as u64, operation.patience(), operation.rounds());
+            let aim =
+                Aim::new(Sites::new(), self.seed ^ entry ^ operation as u64, operation.patience(), operation.rounds());
             self.grounds.insert(operation, Ground { entry, aim, quests: 0, traced: 0, tracing: Duration::ZERO });
         }
         self.modules = Some(modules);
@@ -238,6 +239,15 @@ impl Hunter {
     /// Whether `pid` is to die.
     pub(crate) fn hunts(&self, pid: i32) -> bool {
         self.quests.contains_key(&pid)
+    }
+
+    /// Whether rare varieties of a push have instructions that no kill has hit and that are not given up.
+    pub(crate) fn rare_left(&self) -> bool {
+        let mut rare = self.grounds.iter().filter(|(operation, _)| operation.is_rare());
+        rare.any(|(_, ground)| {
+            let (hit, of) = ground.aim.sites.coverage();
+            hit + ground.aim.given_up() < of || ground.traced == 0
+        })
     }
 
     /// Spent stepping through calls.

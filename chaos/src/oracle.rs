@@ -438,7 +438,10 @@ impl Oracle {
         } else if count != u64::MAX && now > tail {
             format!("worker {}: a gap of {count} from {from} on; there are records up to {tail} only", entry.worker)
         } else {
-            format!("worker {}: {count} records from {from} on reported lost, though nothing happened to them", entry.worker)
+            format!(
+                "worker {}: {count} records from {from} on reported lost, though nothing happened to them",
+                entry.worker
+            )
         };
         self.flag(Broken::Misreported, 1, what);
     }
@@ -526,7 +529,11 @@ impl Oracle {
                     "generation {generation} holds {}..{} by its own bytes, {first}..{next} by the ledger",
                     corpse.first_sequence, corpse.next_sequence
                 );
-                self.flag(Broken::Lost, first.abs_diff(corpse.first_sequence) + next.abs_diff(corpse.next_sequence), what);
+                self.flag(
+                    Broken::Lost,
+                    first.abs_diff(corpse.first_sequence) + next.abs_diff(corpse.next_sequence),
+                    what,
+                );
             }
         }
         for &(sequence, record_type, len, head) in &corpse.records {
@@ -535,7 +542,11 @@ impl Oracle {
             let most = (meant.len as usize).min(payload::HEAD);
             payload::fill(meant.nonce, &mut want[..most]);
             if (record_type, len, head) != (payload::record_type(meant.nonce), meant.len, want) {
-                self.flag(Broken::Torn, 1, format!("generation {generation} holds another record {sequence} than was written"));
+                self.flag(
+                    Broken::Torn,
+                    1,
+                    format!("generation {generation} holds another record {sequence} than was written"),
+                );
             }
         }
     }
@@ -552,7 +563,11 @@ impl Oracle {
         };
         for (worker, next) in std::mem::take(&mut self.ends) {
             if next != end {
-                self.flag(Broken::Lost, end.abs_diff(next), format!("worker {worker} ended at {next}, the channel at {end}"));
+                self.flag(
+                    Broken::Lost,
+                    end.abs_diff(next),
+                    format!("worker {worker} ended at {next}, the channel at {end}"),
+                );
             }
         }
         let mut short: Vec<(u64, u64)> =

@@ -251,13 +251,8 @@ fn reordered() {
 
 #[test]
 fn torn() {
-    let doctor: [fn(&mut Entry); 5] = [
-        |e| e.code = 17,
-        |e| e.len += 1,
-        |e| e.head[3] ^= 0x40,
-        |e| e.record_type ^= 1,
-        |e| e.nonce ^= 1 << 40,
-    ];
+    let doctor: [fn(&mut Entry); 5] =
+        [|e| e.code = 17, |e| e.len += 1, |e| e.head[3] ^= 0x40, |e| e.record_type ^= 1, |e| e.nonce ^= 1 << 40];
     for change in doctor {
         let mut story = Story::begun();
         let nonce = u64::from(WRITER) << 32 | 777;

@@ -34,7 +34,8 @@ impl Display {
     /// A line that stays.
     pub(crate) fn say(&mut self, line: &str) {
         let mut out = std::io::stdout().lock();
-        let _ = if std::mem::take(&mut self.dirty) { writeln!(out, "\r\x1b[2K{line}") } else { writeln!(out, "{line}") };
+        let _ =
+            if std::mem::take(&mut self.dirty) { writeln!(out, "\r\x1b[2K{line}") } else { writeln!(out, "{line}") };
         let _ = out.flush();
     }
 }

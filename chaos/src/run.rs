@@ -36,10 +36,14 @@ const YOUNG_EVERY: Duration = Duration::from_millis(60);
 const YOUNG_DEATH: Duration = Duration::from_millis(12);
 /// From one reader's death to the next, on average.
 const READER_EVERY: Duration = Duration::from_millis(50);
+/// Share of last pushes that find the ring full: as long as instructions of such a push have not been hit, and later.
+const FULL_SHARE: (f64, f64) = (0.35, 0.08);
 /// How long a writer is held while a reader dies and the others read on.
-const GUEST_DEATH: Duration = Duration::from_millis(6);
+const GUEST_DEATH: Duration = Duration::from_millis(4);
 /// Share of standbys that are to die in a succession.
 const STANDBY_SHARE: f64 = 0.08;
+/// From one look at everybody's progress to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Of so many dead writers' segments one is looked at, byte for byte.
 const EXAMINE_EVERY: u64 = 4;
 /// Places of readers that die young begin here.
@@ -136,6 +140,9 @@ struct Run<'a> {
     due: Vec<(Instant, i32, Cause)>,
     /// Writers that are held at the brink of their last push: until when.
     held: Vec<(Instant, i32)>,
+    /// Places of readers that are not taken again before a time.
+    guests: Vec<u32>,
+    guests_from: Instant,
     sample: Option<floor::Sample>,
     quiet: Quiet,
     watch: Watch,
@@ -187,7 +194,10 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
         let kept = place.keep();
         let evidence = json!({ "report": document, "notes": notes, "ledger_tail": tail });
         let _ = std::fs::write(kept.join("evidence.json"), serde_json::to_vec_pretty(&evidence)?);
-        display.say(&format!("kept: {} (evidence.json has seed, violations, notes and the ledger's tail)", kept.display()));
+        display.say(&format!(
+            "kept: {} (evidence.json has seed, violations, notes and the ledger's tail)",
+            kept.display()
+        ));
     } else {
         place.close().map_err(|error| format!("cannot remove the root: {error}"))?;
     }
@@ -214,8 +224,7 @@ impl<'a> Run<'a> {
             config.cores = cores.to_vec();
             Template::start(config)
         };
-        let nursery =
-            Nursery { writers: template(mine)?, readers: template(others)?, free: template(&cores)? };
+        let nursery = Nursery { writers: template(mine)?, readers: template(others)?, free: template(&cores)? };
         affinity::pin(0, mine)?;
         let ledger = write.try_clone()?;
         let at = Instant::now();
@@ -238,6 +247,8 @@ impl<'a> Run<'a> {
             kills: Kills::default(),
             due: Vec::new(),
             held: Vec::new(),
+            guests: Vec::new(),
+            guests_from: at,
             sample: None,
             quiet: Quiet::new(at),
             watch,
@@ -287,6 +298,7 @@ impl<'a> Run<'a> {
             payload: if which == Which::Storm { self.args.payload } else { (64, 64) },
             rate: if which == Which::Storm { self.args.kill_rate } else { 0.0 },
             beats: id.is_multiple_of(5),
+            full_share: if self.hunter.rare_left() { FULL_SHARE.0 } else { FULL_SHARE.1 },
         };
         let words: Vec<OsString> = orders.to_words();
         let request = Request {
@@ -339,7 +351,7 @@ impl<'a> Run<'a> {
     }
 
     fn storm(&mut self, stop: &Stop, display: &mut Display, report: &Report) -> Result<(), Fault> {
-        let mut reported = Instant::now();
+        let (mut reported, mut looked) = (Instant::now(), Instant::now());
         self.watch.look_at_locks(true);
         while !self.over(stop) && self.bench.violated() == 0 {
             self.turn()?;
@@ -351,11 +363,14 @@ impl<'a> Run<'a> {
                 self.readers(at)?;
                 self.quiet_turn(at)?;
             }
-            if let Some(what) = self.watch.look(at, &self.bench.progress(), &self.pids()) {
-                self.bench.flag(Broken::Hang, &what);
-            }
-            for what in self.watch.double_owners() {
-                self.bench.flag(Broken::Owners, &what);
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                if let Some(what) = self.watch.look(at, &self.bench.progress(), &self.pids()) {
+                    self.bench.flag(Broken::Hang, &what);
+                }
+                for what in self.watch.double_owners() {
+                    self.bench.flag(Broken::Owners, &what);
+                }
             }
             display.show(|| self.line());
             if reported.elapsed() >= Duration::from_secs(1) {
@@ -483,6 +498,9 @@ impl<'a> Run<'a> {
         self.pen.write([entry]);
         if member.standing && !self.ending {
             match member.role {
+                Role::Ephemeral if member.which == Which::Storm && Instant::now() < self.guests_from => {
+                    self.guests.push(member.place);
+                }
                 Role::Durable | Role::Ephemeral if member.which == Which::Storm => self.spawn_reader(member.place)?,
                 role => drop(self.spawn(role, member.which, member.place, true)?),
             }
@@ -497,6 +515,8 @@ impl<'a> Run<'a> {
         });
         let Some(pid) = guest.map(|(pid, _)| *pid) else { return false };
         self.kill(pid, Cause::Reader);
+        // Nobody takes its place before the writer has come by.
+        self.guests_from = Instant::now() + GUEST_DEATH + Duration::from_millis(3);
         true
     }
 
@@ -512,6 +532,11 @@ impl<'a> Run<'a> {
             !due
         });
         self.held = held;
+        if at >= self.guests_from && !self.ending {
+            for place in std::mem::take(&mut self.guests) {
+                self.spawn_reader(place)?;
+            }
+        }
         Ok(done?)
     }
 
@@ -639,6 +664,7 @@ impl<'a> Run<'a> {
             payload: (0, 0),
             rate: 0.0,
             beats: false,
+            full_share: 0.0,
         };
         let words = orders.to_words();
         let fds = vec![self.ledger.as_fd(), self.control.as_fd(), self.notes.as_fd(), other.as_fd()];
@@ -686,8 +712,11 @@ impl<'a> Run<'a> {
             }
         }
         if !self.members.is_empty() {
-            let who: Vec<String> = self.members.iter().map(|(pid, m)| format!("{} {:?} {:?}", m.id, m.role, m.which)
-                + &crate::watch::stack(*pid)).collect();
+            let who: Vec<String> = self
+                .members
+                .iter()
+                .map(|(pid, m)| format!("{} {:?} {:?}", m.id, m.role, m.which) + &crate::watch::stack(*pid))
+                .collect();
             self.bench.flag(Broken::Hang, &format!("did not come to an end: {}", who.join("; ")));
             for pid in self.members.keys().copied().collect::<Vec<_>>() {
                 self.kill(pid, Cause::End);
@@ -819,4 +848,3 @@ impl<'a> Run<'a> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
-

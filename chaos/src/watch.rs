@@ -144,7 +144,11 @@ impl Watch {
                 *moved = (next, now);
             } else if now.duration_since(moved.1) > HANG {
                 moved.1 = now;
-                return Some(format!("reader {worker} stands at {next} for {HANG:?}, there are {}{}", storm.tail, stacks()));
+                return Some(format!(
+                    "reader {worker} stands at {next} for {HANG:?}, there are {}{}",
+                    storm.tail,
+                    stacks()
+                ));
             }
         }
         None
@@ -174,7 +178,9 @@ impl Watch {
                 continue;
             }
             let (first, last) = (&sizes[..quarter], &sizes[sizes.len() - quarter..]);
-            for (what, of) in [("descriptors", |s: &Sizes| s.fds), ("mappings", |s: &Sizes| s.maps)] as [(_, fn(&Sizes) -> usize); 2] {
+            for (what, of) in
+                [("descriptors", |s: &Sizes| s.fds), ("mappings", |s: &Sizes| s.maps)] as [(_, fn(&Sizes) -> usize); 2]
+            {
                 let before = first.iter().map(of).max().unwrap_or(0);
                 let after = last.iter().map(of).min().unwrap_or(0);
                 if after > before + SLACK {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringward_recovery::{
-    Channel, Durability, Event, From, OpenError, Outcome, ReceiveError, Reader, SendError, Standby, Warmth, Writer,
+    Channel, Durability, Event, From, OpenError, Outcome, Reader, ReceiveError, SendError, Standby, Warmth, Writer,
 };
 use ringward_ring::writer::PushError;
 
@@ -29,10 +29,12 @@ pub(crate) const PAUSE: u8 = 1;
 /// The writer closes the channel, everybody goes home.
 pub(crate) const CLOSE: u8 = 2;
 
-/// Where in that file a writer asks the readers to hold still: a number that changes.
+/// Where in that file a writer asks the readers to hold still: [`HOLD_STILL`], or until a time.
 const HOLD_AT: u64 = 8;
-/// Share of last pushes that are to find the ring full.
-const FULL_SHARE: f64 = 0.15;
+const HOLD_STILL: u64 = u64::MAX;
+/// How much longer they hold still once the ring is full, and how long at most in all: whoever asked may be dead.
+const HOLD_ON: Duration = Duration::from_micros(700);
+const HOLD_MOST: Duration = Duration::from_millis(8);
 
 /// Exit code of a worker that went home as told.
 pub(crate) const EXIT_HOME: i32 = 0;
@@ -71,13 +73,15 @@ pub(crate) struct Orders {
     /// Chance that a push is announced as the writer's last.
     pub(crate) rate: f64,
     pub(crate) beats: bool,
+    /// Share of last pushes that are to find the ring full.
+    pub(crate) full_share: f64,
 }
 
 impl Orders {
     /// As words, for the template.
     pub(crate) fn to_words(&self) -> Vec<std::ffi::OsString> {
         let numbers = format!(
-            "{} {} {} {} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {} {} {} {}",
             self.role as u8,
             self.which as u8,
             self.id,
@@ -87,7 +91,8 @@ impl Orders {
             self.payload.0,
             self.payload.1,
             self.rate.to_bits(),
-            u8::from(self.beats)
+            u8::from(self.beats),
+            self.full_share.to_bits()
         );
         vec![numbers.into(), self.root.clone().into()]
     }
@@ -95,7 +100,7 @@ impl Orders {
     fn from_words(words: &[std::ffi::OsString]) -> Option<Orders> {
         let [numbers, root] = words else { return None };
         let numbers: Vec<u64> = numbers.to_str()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
-        let &[role, which, id, place, seed, capacity, min, max, rate, beats] = &numbers[..] else { return None };
+        let &[role, which, id, place, seed, capacity, min, max, rate, beats, full] = &numbers[..] else { return None };
         Some(Orders {
             role: *ROLES.get((role as usize).checked_sub(1)?)?,
             which: Which::from_number(which as u8),
@@ -107,6 +112,7 @@ impl Orders {
             payload: (min as u32, max as u32),
             rate: f64::from_bits(rate),
             beats: beats != 0,
+            full_share: f64::from_bits(full),
         })
     }
 }
@@ -120,8 +126,13 @@ fn work(job: Job) -> i32 {
     let Some(orders) = Orders::from_words(&job.args) else { return 2 };
     let mut fds = job.fds.into_iter();
     let (Some(pen), Some(control), Some(notes)) = (fds.next(), fds.next(), fds.next()) else { return 2 };
-    let desk =
-        Desk { pen: Pen::new(pen), control: control.into(), notes: notes.into(), dice: Dice::new(orders.seed, orders.id.into()), orders };
+    let desk = Desk {
+        pen: Pen::new(pen),
+        control: control.into(),
+        notes: notes.into(),
+        dice: Dice::new(orders.seed, orders.id.into()),
+        orders,
+    };
     match (desk.orders.role, fds.next()) {
         (Role::Standby | Role::Claimant, _) => desk.stand_by(),
         (Role::Durable | Role::Ephemeral, _) => desk.read(),
@@ -278,7 +289,7 @@ impl Desk {
                 _ => return self.close(writer),
             }
             if self.dice.chance(self.orders.rate) {
-                if self.dice.chance(FULL_SHARE) {
+                if self.dice.chance(self.orders.full_share) {
                     if let Err(code) = self.fill_up(&mut writer, &mut buf, &mut draft) {
                         return code;
                     }
@@ -309,7 +320,7 @@ impl Desk {
 
     /// Asks the readers to hold still for a moment, and fills the ring behind their backs.
     fn fill_up(&mut self, writer: &mut Writer, buf: &mut [u8], draft: &mut Draft) -> Result<(), i32> {
-        let _ = self.control.write_all_at(&draft.nonce.to_le_bytes(), HOLD_AT);
+        let _ = self.control.write_all_at(&HOLD_STILL.to_le_bytes(), HOLD_AT);
         let min = self.orders.payload.0;
         let mut most = u32::MAX;
         for _ in 0..1000 {
@@ -330,6 +341,8 @@ impl Desk {
                 most = min.max(len / 2);
             }
         }
+        let until = now() + HOLD_ON.as_nanos() as u64;
+        let _ = self.control.write_all_at(&until.to_le_bytes(), HOLD_AT);
         writer.set_spin(self.dice.below(3) as u32);
         Ok(())
     }
@@ -417,7 +430,7 @@ impl Desk {
         }
         let mut buf = vec![0; reader.record_limit().max(self.orders.payload.1 as usize)];
         let storm = self.orders.which == Which::Storm;
-        let mut held = self.hold();
+        let mut held_for = 0;
         loop {
             match ringward_chaos_recv(&mut reader, &mut buf, Duration::from_millis(20)) {
                 Ok(None) => {}
@@ -432,10 +445,14 @@ impl Desk {
                 }
                 Err(error) => return self.fail(&format!("recv: {error}")),
             }
-            let hold = if storm { self.hold() } else { held };
-            if hold != held {
-                held = hold;
-                std::thread::sleep(Duration::from_micros(3500 + self.dice.below(1000)));
+            let until = if storm { self.hold() } else { 0 };
+            if until > now() && held_for != until {
+                let most = now() + HOLD_MOST.as_nanos() as u64;
+                while self.hold() > now() && now() < most {
+                    std::thread::sleep(Duration::from_micros(150));
+                }
+                // The same request is not honoured twice.
+                held_for = self.hold();
             } else if storm && self.dice.below(512) == 0 {
                 std::thread::sleep(Duration::from_micros(self.dice.below(4000)));
             }
@@ -480,13 +497,7 @@ impl Desk {
     /// Waits for a lock that another process holds, and tells when it was granted.
     fn park(self, file: OwnedFd) -> i32 {
         use nix::fcntl::{FcntlArg, fcntl};
-        let lock = nix::libc::flock {
-            l_type: nix::libc::F_WRLCK as _,
-            l_whence: 0,
-            l_start: 0,
-            l_len: 1,
-            l_pid: 0,
-        };
+        let lock = nix::libc::flock { l_type: nix::libc::F_WRLCK as _, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
         if let Err(errno) = fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)) {
             return self.fail(&format!("F_OFD_SETLKW: {errno}"));
         }

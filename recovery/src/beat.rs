@@ -25,7 +25,6 @@ struct Shared {
 }
 
 /// What a writer need not do before its first record: its thread does it at the first beat, and looks again at each.
-#[derive(Debug)]
 pub(crate) struct Chores {
     /// The channel's directory, whose drained generations are unlinked.
     pub(crate) dir: ChannelDir,
@@ -33,18 +32,20 @@ pub(crate) struct Chores {
     pub(crate) trust: Trust,
     /// Whether data is overwritten before it is unlinked.
     pub(crate) wipe: bool,
-    /// The generation that was followed: its memory is given back.
-    pub(crate) left: Option<Arc<Segment>>,
+    /// What is done with, and takes the kernel or another thread its time to give back.
+    pub(crate) left: Leftovers,
 }
+
+/// Things to be dropped when there is time for it.
+pub(crate) type Leftovers = Vec<Box<dyn Send>>;
 
 impl Chores {
     fn run(&mut self) {
-        self.left = None;
-        if self.dir.generations().is_ok_and(|numbers| numbers.len() > 1) {
-            if let Err(error) = chain::tidy(&self.dir, &self.trust, self.wipe) {
+        self.left.clear();
+        if self.dir.generations().is_ok_and(|numbers| numbers.len() > 1)
+            && let Err(error) = chain::tidy(&self.dir, &self.trust, self.wipe) {
                 tracing::debug!(%error, "tidying beside the writer");
             }
-        }
     }
 }
 
@@ -113,6 +114,8 @@ impl Drop for Beat {
 }
 
 fn run(shared: &Shared, segment: &Arc<Segment>, interval: Duration, mut chores: Chores) {
+    // Rings at the standbys when this process dies, before the kernel has torn its memory down and dropped its locks.
+    let _life = segment.hold_life().inspect_err(|error| tracing::debug!(%error, "no robust futex")).ok();
     let Ok(mut stop) = shared.stop.lock() else { return };
     while !*stop {
         writer::beat(segment, owner::wall_clock());

@@ -112,7 +112,10 @@ impl Channel {
     pub fn writer(&self) -> Result<Writer, OpenError> {
         self.clear_births();
         match self.claim(Ambition { birth: true, reopen: true, supersede: None, dead: None, hint: None }, &mut None)? {
-            Claim::Ours(dir, segment, left) => Ok(Writer::new(self.clone(), dir, segment, left)),
+            Claim::Ours(dir, segment, left) => {
+                let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Send>).collect();
+                Ok(Writer::new(self.clone(), dir, segment, left))
+            }
             Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
             Claim::Closed(generation) => Err(OpenError::Closed { generation }),
         }
@@ -173,7 +176,10 @@ impl Channel {
         let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
         let ambition = Ambition { birth: true, reopen: true, supersede: newest, dead: None, hint: None };
         match self.claim(ambition, &mut None)? {
-            Claim::Ours(dir, segment, left) => Ok(Writer::new(self.clone(), dir, segment, left)),
+            Claim::Ours(dir, segment, left) => {
+                let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Send>).collect();
+                Ok(Writer::new(self.clone(), dir, segment, left))
+            }
             Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
             Claim::Closed(generation) => Err(OpenError::Closed { generation }),
         }

@@ -77,6 +77,33 @@ pub(crate) fn is_dying(owner: &Owner) -> bool {
     })
 }
 
+/// Whether the kernel says that a written-down owner is ending, or gone: none of its instructions is executed any more, or
+/// only a last few of another of its threads.
+pub(crate) fn is_ending(owner: &Owner) -> bool {
+    const PF_EXITING: u64 = 4;
+    let me = this_namespace();
+    if owner.pid == 0 || owner.start == 0 || owner.pid_namespace != me {
+        return false;
+    }
+    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", owner.pid)) else { return !proc_missing() };
+    let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    if number(19) != Some(owner.start) {
+        return true; // its number belongs to another process by now
+    }
+    matches!(fields.first(), Some(&("Z" | "X"))) || number(6).is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
+fn this_namespace() -> u32 {
+    static HERE: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *HERE.get_or_init(pid_namespace)
+}
+
+fn proc_missing() -> bool {
+    !std::path::Path::new("/proc/self/stat").exists()
+}
+
 /// Wall clock in nanoseconds since 1970; for people.
 pub(crate) fn wall_clock() -> u64 {
     std::time::SystemTime::now()

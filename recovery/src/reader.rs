@@ -23,6 +23,7 @@ use crate::event::Event;
 use crate::namespace::{ChannelDir, generation_name};
 use crate::observer::Observer;
 use crate::owner;
+use crate::succession::known_loss;
 use crate::verdict::Verdict;
 
 /// How often a reader that waits looks around: for a writer that died, a generation that it was not woken for.
@@ -354,11 +355,10 @@ impl Reader {
             && segment.writer_held().is_ok_and(|held| held != Held::Exclusive);
         if unfinished {
             let trust = self.channel.namespace().trust();
-            if let Found::Segment(ours) = chain::find(&self.dir, generation, Access::Successor, trust) {
-                if ours.key() == segment.key() {
+            if let Found::Segment(ours) = chain::find(&self.dir, generation, Access::Successor, trust)
+                && ours.key() == segment.key() {
                     chain::finish_close(&ours, generation).map_err(Box::new)?;
                 }
-            }
         }
         Ok(())
     }
@@ -412,7 +412,8 @@ impl Reader {
             return Ok(());
         }
         let mut generation = ours.identity().generation;
-        let newest = self.dir.generations().ok().and_then(|numbers| numbers.last().copied()).filter(|n| *n > generation);
+        let newest =
+            self.dir.generations().ok().and_then(|numbers| numbers.last().copied()).filter(|n| *n > generation);
         let gone = match newest {
             None => succession::state(ours) != State::CLOSED,
             Some(number) => match chain::find(&self.dir, number, Access::Inspect, self.channel.namespace().trust()) {
@@ -468,7 +469,9 @@ impl Reader {
     fn advance_past_living(&mut self) -> Result<(), ReceiveError> {
         let Some(ring) = &self.ring else { return Ok(()) };
         let segment = Arc::clone(ring.memory());
-        let undrained = succession::state(&segment) != State::OPEN && !segment.poisoned();
+        // A state that nobody can read is no reason to wait: whoever could attach would have set it right.
+        let state = succession::state(&segment);
+        let undrained = state.known().is_some() && state != State::OPEN && !segment.poisoned();
         if undrained {
             return Ok(()); // fenced the usual way: drain it first
         }
@@ -510,7 +513,7 @@ impl Reader {
             let next = next.max(self.accounted);
             if begins > next {
                 let known = number == from + 1 && identity.predecessor.is_some_and(|p| p.end.is_some());
-                let count = (known || begins - next < crate::succession::UNKNOWN_JUMP).then_some(begins - next);
+                let count = if known { Some(begins - next) } else { known_loss(next, begins) };
                 let reason = if number > from + 1 { GapReason::Dropped } else { GapReason::Truncated };
                 self.queue.push_back(Event::Gap { from: next, count, reason });
             }
@@ -579,11 +582,7 @@ impl Reader {
 
 /// Takes the place that is kept for us in a generation while we hold our byte in an older one. Whoever has its byte now is
 /// only looking whether we live (the writer, a newcomer), and gives it back.
-fn claim_kept(
-    segment: &Arc<Segment>,
-    slot: usize,
-    card: &ReaderCard,
-) -> Result<RingReader<Arc<Segment>>, JoinError> {
+fn claim_kept(segment: &Arc<Segment>, slot: usize, card: &ReaderCard) -> Result<RingReader<Arc<Segment>>, JoinError> {
     for _ in 0..TRIES {
         match segment.claim(slot, card) {
             Err(JoinError::Held { .. }) => std::thread::sleep(Duration::from_micros(200)),
@@ -619,8 +618,11 @@ fn find_slot(segment: &Arc<Segment>, card: &ReaderCard, hint: Option<usize>) -> 
         kept && reading.card.is_some_and(|found| found.name == card.name && found.kind == card.kind)
     };
     let slots = segment.slots();
+    // An expelled one's place is nobody's.
+    let expelled = segment.page().succession.expelled.load(std::sync::atomic::Ordering::Acquire);
+    let kept = |slot: usize| expelled >> (slot & 63) & 1 == 0 && slots.get(slot).is_some_and(fits);
     // An ephemeral place is known by its number and holder; another reader may have the same name.
-    if let Some(at) = hint.filter(|at| slots.get(*at).is_some_and(fits)) {
+    if let Some(at) = hint.filter(|at| kept(*at)) {
         let mine = |slot: usize| {
             let reading = table::read_slot(&slots[slot], segment.identity().segment);
             card.kind == Kind::DURABLE
@@ -633,7 +635,7 @@ fn find_slot(segment: &Arc<Segment>, card: &ReaderCard, hint: Option<usize>) -> 
     if card.kind != Kind::DURABLE {
         return None;
     }
-    slots.iter().position(fits)
+    (0..slots.len()).find(|slot| kept(*slot))
 }
 
 enum Below {
@@ -656,11 +658,10 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         };
         if matches!(succession::state(&segment), State::CANDIDATE | State::RETIRED) {
             // A rival's that was not confirmed, or has withdrawn: nobody reads there.
-            if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust) {
-                if chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain {
+            if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust)
+                && chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain {
                     return Ok(Below::LookAgain);
                 }
-            }
         }
         let Some(slot) = find_slot(&segment, card, None) else { continue };
         let state = SlotState(segment.slots()[slot].state.load(std::sync::atomic::Ordering::Acquire));
@@ -685,7 +686,7 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         let first = segment.identity().first_sequence;
         let lost = (before.state == SlotState::CARRIED && before.taken < first).then(|| Event::Gap {
             from: before.taken,
-            count: (first - before.taken < crate::succession::UNKNOWN_JUMP).then_some(first - before.taken),
+            count: known_loss(before.taken, first),
             reason: GapReason::Dropped,
         });
         return Ok(Below::Claimed(reader, lost));
@@ -724,7 +725,10 @@ fn join_newest(
     }
     match join_beside(dir, number, &segment, card, from, &trust)? {
         Joining::Reader(reader) => {
-            match Some(card).filter(|card| card.kind == Kind::DURABLE).and_then(|card| twin(&segment, card, reader.slot())) {
+            match Some(card)
+                .filter(|card| card.kind == Kind::DURABLE)
+                .and_then(|card| twin(&segment, card, reader.slot()))
+            {
                 None => Ok(Some(reader)),
                 Some(Twin::GoesFirst) => {
                     drop(reader.forget());
@@ -767,7 +771,9 @@ enum Twin {
 /// Two newcomers with one durable name: both look after both can be seen, so at least one of them sees the other.
 fn twin(segment: &Arc<Segment>, card: &ReaderCard, mine: usize) -> Option<Twin> {
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-    (0..segment.slots().len()).filter(|slot| *slot != mine).find_map(|slot| {
+    let expelled = segment.page().succession.expelled.load(std::sync::atomic::Ordering::Acquire);
+    let counts = |slot: &usize| *slot != mine && expelled >> (slot & 63) & 1 == 0;
+    (0..segment.slots().len()).filter(counts).find_map(|slot| {
         let reading = table::read_slot(&segment.slots()[slot], segment.identity().segment);
         let named = reading.card.is_some_and(|c| c.kind == Kind::DURABLE && c.name == card.name);
         let lives = || segment.reader_held(slot).map_or(true, |held| held != Held::Nobody);
@@ -793,14 +799,13 @@ pub(crate) fn forget(channel: &Channel, name: ReaderName) -> Result<bool, OpenEr
     // Hold its byte everywhere first: from below, as its holder would.
     let mut holding = Vec::new();
     for number in dir.generations().map_err(OpenError::system("list the channel"))? {
-        if let Found::Segment(segment) = chain::find(&dir, number, Access::Reader, &trust) {
-            if let Some(slot) = find_slot(&segment, &card, None) {
+        if let Found::Segment(segment) = chain::find(&dir, number, Access::Reader, &trust)
+            && let Some(slot) = find_slot(&segment, &card, None) {
                 if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
                     return Err(held());
                 }
                 holding.push((segment, slot));
             }
-        }
     }
     let found = !holding.is_empty();
     for (segment, slot) in holding.into_iter().rev() {

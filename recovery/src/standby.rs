@@ -4,7 +4,6 @@
 //! granted is given back at once: it is evidence that the writer is dead, and nobody who is stopped while holding it may be in the
 //! others' way.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,11 +13,13 @@ use ringward_ring::layout::WRITER_BYTE;
 use ringward_ring::segment::{BuildError, Prepared, Segment, Spec};
 use ringward_ring::succession as words;
 use ringward_ring::sys::file::FileKey;
-use ringward_ring::sys::lock::{self, Held};
+use ringward_ring::sys::lock::Held;
 use ringward_ring::sys::park::ParkedLock;
+use ringward_ring::sys::robust::Holder;
 use ringward_ring::word::State;
 use tracing::{debug, info, warn};
 
+use crate::beat::Leftovers;
 use crate::channel::{Ambition, Channel, Claim};
 use crate::config::WhenStuck;
 use crate::error::OpenError;
@@ -111,9 +112,60 @@ fn close_aside(watch: Watch) {
     let _ = std::thread::Builder::new().name("ringward-close".into()).stack_size(64 << 10).spawn(move || drop(watch));
 }
 
+/// A thread that sleeps on the writer's robust futex and rings the standby's bell when its holder dies: before the kernel
+/// drops the writer's locks, which it does only after tearing its memory down.
+#[derive(Debug)]
+struct DeathKnell {
+    shared: Arc<Knell>,
+    segment: Arc<Segment>,
+}
+
+#[derive(Debug, Default)]
+struct Knell {
+    stop: AtomicBool,
+    rang: AtomicBool,
+}
+
+impl DeathKnell {
+    fn listen(segment: &Arc<Segment>, bell: &Bell) -> Option<DeathKnell> {
+        let shared = Arc::new(Knell::default());
+        let (knell, heard, bell) = (Arc::clone(&shared), Arc::clone(segment), bell.clone());
+        let listen = move || {
+            while !knell.stop.load(Ordering::Acquire) {
+                match heard.wait_life(TICK) {
+                    Holder::Died => {
+                        knell.rang.store(true, Ordering::Release);
+                        return bell.ring();
+                    }
+                    Holder::Alive => {}
+                    Holder::Nobody => std::thread::sleep(TICK / 10), // it promised no beats, or has not begun
+                    Holder::Fault => return,
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("ringward-knell".into()).stack_size(64 << 10).spawn(listen);
+        thread.inspect_err(|error| debug!(%error, "cannot listen for the writer's death")).ok()?;
+        Some(DeathKnell { shared, segment: Arc::clone(segment) })
+    }
+
+    /// Whether it rang, once.
+    fn rang(&self) -> bool {
+        self.shared.rang.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Drop for DeathKnell {
+    fn drop(&mut self) {
+        // Not waited for: it leaves as soon as it is stirred.
+        self.shared.stop.store(true, Ordering::Release);
+        self.segment.stir_life();
+    }
+}
+
 /// What it is parked on.
 #[derive(Debug)]
 struct Post {
+    knell: Option<DeathKnell>,
     number: u64,
     segment: Arc<Segment>,
     dir: ChannelDir,
@@ -188,7 +240,11 @@ impl Standby {
                         self.post = None;
                         self.prepared = None;
                         info!(channel = self.channel.name(), generation = segment.identity().generation, "elected");
-                        return Ok(Outcome::Elected(Box::new(Writer::new(self.channel.clone(), dir, segment, left))));
+                        let mut leftovers: Leftovers = Vec::new();
+                        leftovers.extend(left.map(|left| Box::new(left) as Box<dyn Send>));
+                        leftovers.extend(ended.take().map(|parked| Box::new(parked) as Box<dyn Send>));
+                        let writer = Writer::new(self.channel.clone(), dir, segment, leftovers);
+                        return Ok(Outcome::Elected(Box::new(writer)));
                     }
                     Claim::Closed(generation) => return Ok(Outcome::Closed { generation }),
                     Claim::Theirs(dir, number, segment) => {
@@ -204,8 +260,8 @@ impl Standby {
                     if let Some(Post { number, segment, dir, watch, parked, .. }) = self.post.take() {
                         self.spare_watch = Some((watch, dir.key()));
                         hint = Some((dir, number, segment));
-                        // Granted, told and given back: its thread is on the way out, and need not be waited for now.
-                        ended = Some(parked).filter(ParkedLock::granted);
+                        // Its thread need not be waited for now.
+                        ended = Some(parked);
                     }
                 }
             }
@@ -218,11 +274,13 @@ impl Standby {
             Some((watch, _)) => watch,
             None => Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?,
         };
-        let parked = ParkedLock::park(Arc::clone(segment.file()), WRITER_BYTE, Arc::clone(self.bell.fd()))
+        let parked = ParkedLock::learn(Arc::clone(segment.file()), WRITER_BYTE, Arc::clone(self.bell.fd()))
             .map_err(OpenError::system("park on the writer byte"))?;
         self.warm(&dir);
         let observer = Observer::new(&segment);
-        self.post = Some(Post { number, segment, dir, parked, watch, observer, told_stuck: false, killed: false });
+        let knell = DeathKnell::listen(&segment, &self.bell);
+        self.post =
+            Some(Post { knell, number, segment, dir, parked, watch, observer, told_stuck: false, killed: false });
         Ok(())
     }
 
@@ -255,9 +313,12 @@ impl Standby {
             if post.parked.granted() {
                 debug!(generation = post.number, "the writer's lock was granted: it is dead");
                 let dead = Some(post.segment.key());
-                // Held only to know; the others get to know as well.
-                let _ = lock::unlock(post.segment.file().as_fd(), WRITER_BYTE);
                 return Ok(Next::Claim { dead, supersede: None });
+            }
+            if post.knell.as_ref().is_some_and(DeathKnell::rang) && ends(&post.segment.identity().owner) {
+                // Its locks fall later. The path is the one for a writer that may still live: right either way.
+                debug!(generation = post.number, "the writer is ending");
+                return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
             }
             if self.cancelled.swap(false, Ordering::AcqRel) {
                 return Ok(Next::Return(Outcome::Cancelled));
@@ -312,6 +373,16 @@ impl Standby {
                 .map_err(OpenError::system("wait for the writer's lock"))?;
         }
     }
+}
+
+/// Whether a process whose beat thread died is ending: a few looks, because its other threads die at their own pace.
+fn ends(owner: &Owner) -> bool {
+    (0..20).any(|look| {
+        if look > 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        owner::is_ending(owner)
+    })
 }
 
 /// Kills a written-down owner: its pidfd first, then its identity again, then the signal, so that it can't hit another.

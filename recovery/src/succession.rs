@@ -20,8 +20,13 @@ use crate::error::OpenError;
 use crate::namespace::{BIRTH_PREFIX, ChannelDir, generation_name, open_files, try_flock};
 use crate::owner;
 
-/// How far sequence numbers jump where nobody can know which were used: no generation has more records than this.
+/// How far sequence numbers jump where nobody can know which were used: no generation has more records than half of this.
 pub(crate) const UNKNOWN_JUMP: u64 = 1 << 48;
+
+/// How many records were lost between two sequence numbers, unless that is a jump over what nobody can know.
+pub(crate) fn known_loss(from: u64, to: u64) -> Option<u64> {
+    Some(to - from).filter(|lost| *lost < UNKNOWN_JUMP / 2)
+}
 
 /// What the one who ends a generation knows that its memory may not show any more.
 #[derive(Debug, Default)]
@@ -35,6 +40,7 @@ pub(crate) struct Knowledge {
 }
 
 /// How an attempt to follow a generation went.
+#[expect(clippy::large_enum_variant, reason = "made once in a generation's life")]
 pub(crate) enum Followed {
     /// We did: the new segment, open, its writer byte held.
     ByUs(Arc<Segment>),
@@ -57,10 +63,18 @@ pub(crate) fn follow(
     let trust = channel.namespace().trust();
     // Before anything is decided: a chain that is full must not cost a living writer its generation.
     let numbers = make_room(channel, dir)?;
+    // Nor must a lack of room: the next generation is built before this one is touched.
+    let mut next = match prepared {
+        Some(prepared) => prepared,
+        None => prepare(channel, dir)?,
+    };
     // 2. Open → Fencing, and the barrier: what a living writer publishes from now on it will find fenced.
     succession::fence_writer(old, knowledge.proved_dead)?;
     // 3. Where does it end? Whatever stands in the end word now is it.
-    let published = knowledge.own_end.or_else(|| succession::published_end(old));
+    let published = knowledge.own_end.or_else(|| match knowledge.proved_dead {
+        true => succession::written_end(old),
+        false => succession::published_end(old),
+    });
     let word = |bad: ringward_ring::word::BadWord| OpenError::DamagedWord { generation: number, found: bad.0 };
     let end = succession::decide_end(old, published.map(|mark| mark.position)).map_err(word)?;
     succession::ring_all(old);
@@ -90,10 +104,6 @@ pub(crate) fn follow(
     if damaged > 0 {
         warn!(generation = number, damaged, "reader slots that do not say whose they are; those readers join anew");
     }
-    let mut next = match prepared {
-        Some(prepared) => prepared,
-        None => prepare(channel, dir)?,
-    };
     let place = Place {
         channel: old.identity().channel,
         generation: number + 1,
@@ -143,15 +153,14 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
     let mut carried = Vec::new();
     let mut channel_id = rand::random();
     for before in dir.generations().map_err(OpenError::system("list the channel"))? {
-        if before < number {
-            if let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust) {
+        if before < number
+            && let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust) {
                 let identity = elder.identity();
                 channel_id = identity.channel;
                 first_sequence =
                     identity.first_sequence.saturating_add(UNKNOWN_JUMP.saturating_mul(number - before + 1));
                 carried = table::to_carry(&elder).0;
             }
-        }
     }
     let mut next = prepare(channel, dir)?;
     let place = Place {

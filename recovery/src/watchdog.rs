@@ -305,11 +305,10 @@ impl Watchdog {
 
     fn tell(&mut self, notice: &Notice) {
         info!(channel = notice.channel, id = notice.id, verdict = %notice.verdict, done = ?notice.done, "watchdog");
-        if let Some(callback) = &mut self.setup.callback {
-            if catch_unwind(AssertUnwindSafe(|| callback(notice))).is_err() {
+        if let Some(callback) = &mut self.setup.callback
+            && catch_unwind(AssertUnwindSafe(|| callback(notice))).is_err() {
                 warn!(id = notice.id, "the watchdog's callback panicked");
             }
-        }
     }
 
     /// Looks at one channel.
@@ -475,11 +474,10 @@ impl Watchdog {
             Ok(Some(age)) => age,
             Ok(None) => {
                 // Report-only looks leave no marks; grace then counts as just begun.
-                if self.setup.action != Action::Report {
-                    if let Err(error) = mark(fd) {
+                if self.setup.action != Action::Report
+                    && let Err(error) = mark(fd) {
                         debug!(%error, "cannot mark an orphan");
                     }
-                }
                 Duration::ZERO
             }
             Err(error) => {
@@ -545,11 +543,10 @@ impl Watchdog {
         if self.setup.action == Action::Quarantine {
             return self.quarantine(name, dir, number);
         }
-        if self.setup.wipe {
-            if let Err(error) = alone.wipe() {
+        if self.setup.wipe
+            && let Err(error) = alone.wipe() {
                 return failed(error);
             }
-        }
         match dir.unlink(number, segment.key()).and_then(|_| self.remove_dir(name, dir)) {
             Ok(()) => Done::Reclaimed { bytes },
             Err(error) => failed(error),
@@ -646,10 +643,13 @@ fn readers_held(file: &File) -> usize {
 }
 
 fn durable_readers(segment: &Arc<Segment>) -> usize {
+    let expelled = segment.page().succession.expelled.load(std::sync::atomic::Ordering::Acquire);
     segment
         .slots()
         .iter()
-        .map(|slot| table::read_slot(slot, segment.identity().segment))
+        .enumerate()
+        .filter(|(slot, _)| expelled >> (slot & 63) & 1 == 0)
+        .map(|(_, slot)| table::read_slot(slot, segment.identity().segment))
         .filter(|slot| match slot.state {
             SlotState::FREE | SlotState::DONE | SlotState::PROVISIONAL => false,
             _ => slot.card.is_none_or(|card| card.kind == Kind::DURABLE),
@@ -680,14 +680,13 @@ fn mark(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
 
 /// Somebody lives here again: takes a mark away.
 fn unmark(file: &File) {
-    if mark_age(file.as_fd()).is_ok_and(|age| age.is_some()) {
-        if let Err(error) = set_modified(file.as_fd(), Timespec { tv_sec: 0, tv_nsec: UTIME_NOW.into() }) {
+    if mark_age(file.as_fd()).is_ok_and(|age| age.is_some())
+        && let Err(error) = set_modified(file.as_fd(), Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }) {
             debug!(%error, "cannot take an orphan's mark away");
         }
-    }
 }
 
 fn set_modified(fd: std::os::fd::BorrowedFd<'_>, time: Timespec) -> io::Result<()> {
-    let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() };
+    let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     Ok(rustix::fs::futimens(fd, &Timestamps { last_access: untouched, last_modification: time })?)
 }

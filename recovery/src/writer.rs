@@ -9,7 +9,7 @@ use ringward_ring::segment::{Place, Segment};
 use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
 use tracing::{info, warn};
 
-use crate::beat::{Beat, Chores};
+use crate::beat::{Beat, Chores, Leftovers};
 use crate::channel::{Ambition, Channel, Claim};
 use crate::config::{Heal, WhenFull};
 use crate::error::{OpenError, SendError};
@@ -17,7 +17,7 @@ use crate::namespace::{ChannelDir, generation_name};
 use crate::owner;
 use crate::succession::{self, Followed, Knowledge};
 
-fn start_beat(channel: &Channel, dir: &ChannelDir, segment: &Arc<Segment>, left: Option<Arc<Segment>>) -> Beat {
+fn start_beat(channel: &Channel, dir: &ChannelDir, segment: &Arc<Segment>, left: Leftovers) -> Beat {
     let trust = *channel.namespace().trust();
     let chores = Chores { dir: dir.clone(), trust, wipe: channel.config().wipe, left };
     Beat::start(segment, channel.config().beat_interval, chores)
@@ -35,8 +35,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// `left` is the generation that was followed, if any.
-    pub(crate) fn new(channel: Channel, dir: ChannelDir, segment: Arc<Segment>, left: Option<Arc<Segment>>) -> Writer {
+    /// `left` is what is done with and need not be waited for.
+    pub(crate) fn new(channel: Channel, dir: ChannelDir, segment: Arc<Segment>, left: Leftovers) -> Writer {
         let beat = start_beat(&channel, &dir, &segment, left);
         Writer { channel, dir, ring: RingWriter::new(segment), beat, heals: 0 }
     }
@@ -234,7 +234,7 @@ impl Writer {
         };
         info!(from = number, to = next.identity().generation, "healed");
         // The new lock is held; only now let go of the old one, which goes with its last attachment.
-        self.beat = start_beat(&self.channel, &dir, &next, Some(old));
+        self.beat = start_beat(&self.channel, &dir, &next, vec![Box::new(old)]);
         self.dir = dir;
         self.ring = RingWriter::new(next);
         self.heals += 1;

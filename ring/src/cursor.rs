@@ -88,7 +88,7 @@ pub(crate) fn load(slot: &Checkpoint, segment: SegmentId) -> Option<Mark> {
     let found = slot.check.load(Ordering::Acquire);
     let mark =
         Mark { position: slot.position.load(Ordering::Relaxed), sequence: slot.sequence.load(Ordering::Relaxed) };
-    let possible = mark.position % ALIGN == 0 && mark.position < MAX_POSITION * 2 && mark.sequence < MAX_SEQUENCE;
+    let possible = mark.position.is_multiple_of(ALIGN) && mark.position < MAX_POSITION * 2 && mark.sequence < MAX_SEQUENCE;
     (possible && found == check(mark, segment)).then_some(mark)
 }
 
@@ -98,6 +98,11 @@ pub(crate) fn vouched(shared: &Cursor, position: u64, segment: SegmentId) -> boo
     shared.checkpoints.iter().any(|slot| {
         slot.position.load(Ordering::Relaxed) == position && load(slot, segment).is_some_and(|m| m.position == position)
     })
+}
+
+/// The checkpoints that check, of an owner that is dead.
+pub(crate) fn marks(shared: &Cursor, segment: SegmentId) -> [Option<Mark>; 2] {
+    [load(&shared.checkpoints[0], segment), load(&shared.checkpoints[1], segment)]
 }
 
 /// Reads a peer's cursor once. The peer may be moving on: a mark that is returned was true at some moment of the call.
@@ -134,5 +139,5 @@ const TRIES: usize = 1; // so that the way out of the loop is explored
 #[inline(always)]
 pub(crate) fn position(word: &AtomicU64) -> Option<u64> {
     let position = word.load(Ordering::Acquire);
-    (position % ALIGN == 0 && position < MAX_POSITION * 2).then_some(position)
+    (position.is_multiple_of(ALIGN) && position < MAX_POSITION * 2).then_some(position)
 }

@@ -222,7 +222,7 @@ impl UnverifiedIdentity<'_> {
         let before = SegmentId(self.u64(88));
         field("predecessor id", before.0, before.0 == 0 || before.is_valid())?;
         let end = self.u64(96);
-        field("predecessor's end", end, end == u64::MAX || (end % ALIGN == 0 && end < 2 * MAX_POSITION))?;
+        field("predecessor's end", end, end == u64::MAX || (end.is_multiple_of(ALIGN) && end < 2 * MAX_POSITION))?;
         let predecessor =
             (before.0 != 0).then_some(Predecessor { segment: before, end: (end != u64::MAX).then_some(end) });
         Ok(Identity {

@@ -129,6 +129,9 @@ pub struct HeartbeatLine {
     pub beat: AtomicU64,
     /// Wall clock of the last beat, nanoseconds since 1970; for people, never compared by the protocol.
     pub time: AtomicU64,
+    /// Robust futex of the thread that beats: its thread id; the kernel marks it when that thread dies. 0 if nobody holds it.
+    /// A hint, never evidence.
+    pub life: AtomicU32,
 }
 
 /// The word that waiting readers sleep on.
@@ -208,6 +211,7 @@ const _: () = {
     assert!(offset_of!(CursorLine, limit) == 56);
     assert!(size_of::<HeartbeatLine>() == 128);
     assert!(offset_of!(HeartbeatLine, time) == 8);
+    assert!(offset_of!(HeartbeatLine, life) == 16);
     assert!(size_of::<DoorbellLine>() == 128);
     assert!(IDENTITY_LEN + offset_of!(WriterPage, succession) == SUCCESSION_AT);
     assert!(IDENTITY_LEN + offset_of!(WriterPage, cursor) == CURSOR_AT);

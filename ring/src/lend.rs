@@ -38,11 +38,10 @@ impl<M: Memory> Reader<M> {
     /// seen them.
     pub unsafe fn lend<R>(&mut self, look: impl FnOnce(u64, u32, &[u8]) -> R) -> Result<Lent<R>, RecvError> {
         loop {
-            if self.next.position >= self.limit {
-                if let Some(taken) = self.refresh()? {
+            if self.next.position >= self.limit
+                && let Some(taken) = self.refresh()? {
                     return Ok(Lent::Not(taken));
                 }
-            }
             let at = self.next;
             let header = record::load(&self.memory.data(), &self.shape, at.position).filter(|h| self.expected(h));
             let lent = header.and_then(|header| {

@@ -118,7 +118,7 @@ impl<'m> Data<'m> {
     #[inline(always)]
     #[must_use]
     pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
-        if !self.fits(offset, RECORD_HEADER) || offset % 8 != 0 {
+        if !self.fits(offset, RECORD_HEADER) || !offset.is_multiple_of(8) {
             return false;
         }
         // SAFETY: checked above: offset + 24 ≤ capacity, so the pointer stays inside the mapping, and it is aligned to 8.
@@ -133,7 +133,7 @@ impl<'m> Data<'m> {
     /// Reads the record header at `offset`, each word once.
     #[inline(always)]
     pub(crate) fn load_header(&self, offset: u64) -> Option<[u64; 3]> {
-        if !self.fits(offset, RECORD_HEADER) || offset % 8 != 0 {
+        if !self.fits(offset, RECORD_HEADER) || !offset.is_multiple_of(8) {
             return None;
         }
         // SAFETY: checked above: offset + 24 ≤ capacity, aligned to 8.

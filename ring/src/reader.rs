@@ -178,11 +178,10 @@ impl<M: Memory> Reader<M> {
     #[inline]
     pub fn try_recv(&mut self, buf: &mut [u8]) -> Result<Taken, RecvError> {
         loop {
-            if self.next.position >= self.limit {
-                if let Some(taken) = self.refresh()? {
+            if self.next.position >= self.limit
+                && let Some(taken) = self.refresh()? {
                     return Ok(taken);
                 }
-            }
             match self.take(buf)? {
                 Some(taken) => return Ok(taken),
                 None => continue, // a wrap marker
@@ -371,12 +370,11 @@ impl<M: Memory> Reader<M> {
         // successor's barrier.
         light_fence();
         let state = early.unwrap_or_else(load);
-        if state == State::OPEN.0 {
-            if let Some(position) = position.filter(|p| self.in_ring(*p)) {
+        if state == State::OPEN.0
+            && let Some(position) = position.filter(|p| self.in_ring(*p)) {
                 self.limit = position;
                 return Ok((position == self.next.position).then_some(Taken::Empty));
             }
-        }
         self.refresh_slow(State(state))
     }
 
@@ -394,7 +392,7 @@ impl<M: Memory> Reader<M> {
         if page.succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
             return Err(RecvError::Expelled { next });
         }
-        if state == State::OPEN || state.known().is_none() {
+        if state == State::OPEN || (state.known().is_none() && !matches!(succession::end(&self.memory), Ok(End::At(_) | End::Unknown))) {
             // The position is damaged, or the writer has run over this reader, or the state itself is damaged.
             // Whatever lies in front of the *lower* checkpoint was published; the next push mends the position.
             return match self.read_while_open() {

@@ -29,7 +29,7 @@ use crate::reader::Reader;
 use crate::sys::file::{self, FileKey, OpenError, ReserveError, Trust, Unnamed};
 use crate::sys::lock::{self, Held, Mode};
 use crate::sys::map::{self, Dump, MapError, Mapping};
-use crate::sys::{barrier, futex};
+use crate::sys::{barrier, futex, robust};
 use crate::table::{self, Carried, From, Joined, ReaderCard};
 use crate::word::{Checksum, EndWord, Kind, SegmentId, SlotState, State, Successor, SuccessorWord};
 use crate::{cursor, succession};
@@ -303,7 +303,7 @@ impl Segment {
 
     /// Lays the identity's geometry over a mapping; `None` if it is shorter.
     fn over(mapping: Mapping, file: Arc<File>, key: FileKey, identity: Identity) -> Option<Segment> {
-        let fits = mapping.len() as u64 >= identity.geometry.total() && mapping.base().addr() % 4096 == 0;
+        let fits = mapping.len() as u64 >= identity.geometry.total() && mapping.base().addr().is_multiple_of(4096);
         let elders = RwLock::new(Vec::new());
         fits.then_some(Segment { mapping, file, key, identity, elders, role: AtomicBool::new(false) })
     }
@@ -403,6 +403,28 @@ impl Segment {
         lock::try_lock(self.file.as_fd(), PRESENCE_BYTE, Mode::Shared)
     }
 
+    /// Says by a robust futex that this thread, which beats for the writer, lives; the kernel marks it when the thread dies.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn hold_life(self: &Arc<Self>) -> io::Result<robust::Hold<Arc<Segment>>> {
+        robust::hold(Arc::clone(self), |segment| &segment.page().heartbeat.life)
+    }
+
+    /// Waits until the thread that beats for the writer dies, at most `limit`; may return sooner. A hint: the word can be forged.
+    pub fn wait_life(&self, limit: Duration) -> robust::Holder {
+        if self.mapping.poisoned() {
+            return robust::Holder::Fault;
+        }
+        robust::wait(&self.page().heartbeat.life, limit)
+    }
+
+    /// Makes everybody in [`wait_life`](Self::wait_life) look again.
+    pub fn stir_life(&self) {
+        futex::wake_all(&self.page().heartbeat.life);
+    }
+
     /// Whether somebody else holds the byte of `slot`.
     ///
     /// # Errors
@@ -460,7 +482,9 @@ impl Segment {
     }
 
     fn join_slot(self: &Arc<Self>, card: &ReaderCard, from: From) -> Result<Joining, JoinError> {
-        for (slot, shared) in self.slots().iter().enumerate() {
+        // An expelled one's slot counts for nobody any more, in this generation.
+        let expelled = self.page().succession.expelled.load(Ordering::Acquire);
+        for (slot, shared) in self.slots().iter().enumerate().filter(|(slot, _)| expelled >> (slot & 63) & 1 == 0) {
             if !self.lock_reader(slot)? {
                 continue;
             }
@@ -633,7 +657,11 @@ pub struct Alone<'s> {
 impl Alone<'_> {
     /// The first slot that a durable reader will come back to, if there is one; what no one can read counts as one.
     pub fn durable_reader(&self) -> Option<usize> {
-        self.segment.slots().iter().position(|slot| {
+        let expelled = self.segment.page().succession.expelled.load(Ordering::Acquire);
+        self.segment.slots().iter().enumerate().position(|(number, slot)| {
+            if expelled >> (number & 63) & 1 == 1 {
+                return false;
+            }
             let state = SlotState(slot.state.load(Ordering::Acquire));
             match state {
                 SlotState::FREE | SlotState::DONE | SlotState::PROVISIONAL => false,
@@ -893,6 +921,7 @@ impl Prepared {
     /// # Errors
     ///
     /// [`LinkError`], with the segment given back so that it can be used for another generation.
+    #[expect(clippy::result_large_err, reason = "the unused segment comes back, once in a generation's life")]
     pub fn link(self, dir: BorrowedFd<'_>, name: &str) -> Result<Segment, (LinkError, Prepared)> {
         let Prepared { segment, mut unnamed } = self;
         match unnamed.link(dir, name) {

@@ -46,6 +46,10 @@ pub fn fence_writer<M: Memory>(memory: &M, proved_dead: bool) -> Result<State, F
         return Err(FenceError::NoBarrier);
     }
     let was = shift_state(memory, State::OPEN, State::FENCING);
+    if was.known().is_none() {
+        // A damaged word is nobody's decision, and says nothing to the readers: say it anew.
+        shift_state(memory, was, State::FENCING);
+    }
     fence(Ordering::SeqCst); // E4:superseder, and the heavy barrier behind it
     if !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {
         return Err(FenceError::NoBarrier);
@@ -90,6 +94,17 @@ pub fn published_end<M: Memory>(memory: &M) -> Option<Mark> {
         Reading::Sound(mark) => Some(mark),
         Reading::Checkpoints { higher, .. } => Some(higher),
         Reading::Damaged => None,
+    }
+}
+
+/// Where a *dead* writer's records end: at its higher checkpoint, whatever its position says.
+///
+/// All in front of that was completely written. Between checkpoint and publication lies at most the push in which it died, which may be
+/// delivered or not; but a position with a flipped bit can equal the lower checkpoint, and then what was acknowledged lies behind it.
+pub fn written_end<M: Memory>(memory: &M) -> Option<Mark> {
+    match cursor::marks(&memory.page().cursor.cursor, memory.shape().segment) {
+        [Some(a), Some(b)] => Some(if a.position > b.position { a } else { b }),
+        [a, b] => a.or(b),
     }
 }
 
@@ -189,7 +204,7 @@ pub fn expel<M: Memory>(memory: &M, slot: usize) {
 /// What stands in the way of calling a generation drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every slot is free, done, or a dead ephemeral reader's.
+    /// Every slot is free, done, expelled, or a dead ephemeral reader's.
     Yes,
     /// The reader of this slot, living or durable, has not left yet.
     No {
@@ -200,7 +215,8 @@ pub enum Drained {
 
 /// Whether nobody needs the generation any more. "At the end" is not enough: it is said by each reader (slot `DONE`).
 pub fn drained<M: Memory>(memory: &M) -> Drained {
-    for (slot, shared) in memory.slots().iter().enumerate() {
+    let expelled = memory.page().succession.expelled.load(Ordering::Acquire);
+    for (slot, shared) in memory.slots().iter().enumerate().filter(|(slot, _)| expelled >> (slot & 63) & 1 == 0) {
         let state = SlotState(shared.state.load(Ordering::Acquire)); // E7:drained
         let needs = match state {
             SlotState::FREE | SlotState::DONE => false,

@@ -506,11 +506,10 @@ impl<M: Memory> Writer<M> {
                 freed = true;
             }
         });
-        if freed {
-            if let Some(known) = self.known.get_mut(slot) {
+        if freed
+            && let Some(known) = self.known.get_mut(slot) {
                 *known = Known::default();
             }
-        }
         freed
     }
 }

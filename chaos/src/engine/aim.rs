@@ -62,10 +62,12 @@ impl Aim {
         self.uniform().or_else(|| self.uncovered())
     }
 
-    /// The next target, one that no kill has hit if there still is one; `None` while no site is known.
+    /// The next target, one that no kill has hit if there still is one; `None` while no site is known. Its patience does
+    /// not grow.
     pub fn choose_uncovered(&mut self) -> Option<Target> {
         self.turn += 1;
-        self.uncovered().or_else(|| self.uniform())
+        let target = self.uncovered().or_else(|| self.uniform())?;
+        Some(Target { patience: self.patience, ..target })
     }
 
     fn uniform(&mut self) -> Option<Target> {

@@ -128,13 +128,13 @@ impl Sites {
         self.tallies.entry(site).or_default().hits += 1;
     }
 
-    /// Takes over from `other` which sites have been hit, for those that are known here.
+    /// Takes over from `other` which sites have been hit, not how often, for those that are known here.
     pub fn share_hits(&mut self, other: &Sites) {
-        for (site, theirs) in other.tallies.iter().filter(|(_, tally)| tally.hits > 0) {
+        for (site, _) in other.tallies.iter().filter(|(_, tally)| tally.hits > 0) {
             let path = &other.modules[usize::from(site.module)];
             let Some(module) = self.modules.iter().position(|known| known == path) else { continue };
             if let Some(tally) = self.tallies.get_mut(&Site { module: module as u16, offset: site.offset }) {
-                tally.hits = tally.hits.max(theirs.hits);
+                tally.hits = tally.hits.max(1);
             }
         }
     }

@@ -610,11 +610,11 @@ impl Tracer {
     /// A traced thread of `pid` started `child`, which the kernel has attached: a thread is followed, a process let go.
     fn birth(&mut self, pid: i32, child: i32) -> Result<Option<Event>> {
         let early = self.early.remove(&child).is_some();
-        let thread = match proc::process_of(child) {
-            Ok(owner) => owner == pid,
+        let thread = sys::is_thread_of(pid, child);
+        if !thread && proc::process_of(child).is_err() {
             // It is gone already.
-            Err(_) => return Ok(None),
-        };
+            return Ok(None);
+        }
         if thread {
             self.add(pid, child, Run::Newborn);
             if early {

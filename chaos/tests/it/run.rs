@@ -49,7 +49,10 @@ fn a_short_run_holds_and_reports_all_of_it() {
     for (key, parts) in [
         ("kills", &["total", "mid_push", "mid_recv", "standby", "startup"][..]),
         ("kill_sites", &["hit", "of"]),
-        ("records", &["acknowledged", "delivered", "lost_reported", "redelivered", "lost", "duplicated", "torn", "reordered"]),
+        (
+            "records",
+            &["acknowledged", "delivered", "lost_reported", "redelivered", "lost", "duplicated", "torn", "reordered"],
+        ),
         ("recovery_us", &["p50", "p99", "max"]),
         ("floor_us", &["p50", "p99"]),
     ] {

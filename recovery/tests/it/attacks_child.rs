@@ -308,10 +308,11 @@ fn pushes() -> i32 {
     let mut writer = channel().writer().unwrap();
     say("ready");
     listen();
-    for n in writer.next_sequence().. {
+    loop {
+        let n = writer.next_sequence();
         match writer.push(0, n.to_string().as_bytes()) {
             Ok(sequence) => say(&format!("ok {sequence}")),
-            Err(SendError::Push(PushError::Full { .. })) => return NOT_HERE,
+            Err(SendError::Push(PushError::Full { .. })) => std::thread::yield_now(),
             Err(SendError::Push(PushError::Fenced)) => {
                 say("fenced");
                 return DONE;
@@ -319,7 +320,6 @@ fn pushes() -> i32 {
             Err(other) => panic!("{other}"),
         }
     }
-    DONE
 }
 
 /// Takes the channel, and forks: the fork has the descriptor, and with it the lock.

@@ -36,14 +36,18 @@ fn a_writer_dead_and_its_segment_cut_is_followed_and_reported(
     push_text(&mut writer, 3..5);
     drop(writer);
     bed.file(1).set_len(cut).unwrap();
-    let mut writer = if standby { elected(&channel, ringward_recovery::Warmth::Hot) } else { channel.writer().unwrap() };
+    let mut writer =
+        if standby { elected(&channel, ringward_recovery::Warmth::Hot) } else { channel.writer().unwrap() };
     assert_eq!(writer.generation(), 2);
     let next = writer.next_sequence();
     assert!(next >= 5, "numbers never repeat");
     writer.push(0, b"after").unwrap();
     for (reader, from) in [(&mut reader, 3), (&mut other, 0)] {
         let gap = until(reader, |event| matches!(event, Event::Gap { .. } | Event::Record { .. }));
-        assert!(matches!(gap, Event::Gap { from: at, count: None, reason: GapReason::Truncated } if at == from), "{gap:?}");
+        assert!(
+            matches!(gap, Event::Gap { from: at, count: None, reason: GapReason::Truncated } if at == from),
+            "{gap:?}"
+        );
         let record = until(reader, |event| matches!(event, Event::Gap { .. } | Event::Record { .. }));
         assert!(matches!(record, Event::Record { sequence, .. } if sequence == next), "{record:?}");
     }
@@ -253,7 +257,7 @@ fn a_reader_asleep_on_a_page_that_is_cut_goes_on(#[case] cut: u64) {
     let channel = bed.channel(config());
     let writer = channel.writer().unwrap();
     let mut reader = durable(&channel, "d");
-    let segment = writer.segment().clone();
+    let segment = bed.attach(1, Access::Inspect);
     std::thread::scope(|scope| {
         let sleeper = scope.spawn(|| until(&mut reader, |event| matches!(event, Event::Record { .. })));
         wait_until("it sleeps", || segment.head().data_waiters.load(Ordering::SeqCst) != 0);

@@ -3,7 +3,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ringward_recovery::{Durability, Event, From, GapReason, OpenError, ReceiveError, SendError, WhenChainFull, generation_name};
+use ringward_recovery::{
+    Durability, Event, From, GapReason, OpenError, ReceiveError, SendError, WhenChainFull, generation_name,
+};
 use ringward_ring::layout::record_len;
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Access;

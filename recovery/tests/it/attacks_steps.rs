@@ -14,7 +14,8 @@ use rstest::rstest;
 use rustix::fd::AsFd;
 
 use crate::attacks::{
-    Alarm, SHORT, carried, decided_end, elected, follower, id, push_text, reclaim, skip, take, text, verdict, wait_until,
+    Alarm, SHORT, carried, decided_end, elected, follower, id, push_text, reclaim, skip, take, text, verdict,
+    wait_until,
 };
 use crate::attacks_child::{At, DONE, Traced};
 use crate::common::{Bed, config, durable};
@@ -206,7 +207,8 @@ fn goes_on(step: Step, old: Old, new: New, next: Next) {
         Next::Watchdog => {
             for _ in 0..3 {
                 let report = reclaim(channel.namespace());
-                let ok: &[Verdict] = if held || (old == Old::Zombie && !linked) { &[Verdict::Live] } else { &[Verdict::Draining] };
+                let ok: &[Verdict] =
+                    if held || (old == Old::Zombie && !linked) { &[Verdict::Live] } else { &[Verdict::Draining] };
                 assert!(ok.contains(&verdict(&report)), "{report:?}");
             }
         }
@@ -312,12 +314,11 @@ fn stopped_at(role: Role, n: usize, kill: bool, next: Next) -> Option<bool> {
         kid.take().unwrap().kill();
     }
     let mut expected = text(0..2);
-    if let Some(zombie) = &mut zombie {
-        if let Ok(sequence) = zombie.push(0, b"2") {
+    if let Some(zombie) = &mut zombie
+        && let Ok(sequence) = zombie.push(0, b"2") {
             assert_eq!(sequence, 2, "{context}");
             expected.push((2, b"2".to_vec()));
         }
-    }
     match next {
         Next::Reader => {
             let reader = reader.as_mut().unwrap();
@@ -415,7 +416,9 @@ fn follow(channel: &Channel, next: Next, zombie: bool, kid: &mut Option<Traced>,
     }
     match channel.writer() {
         Ok(writer) => writer,
-        Err(ringward_recovery::OpenError::Owned { .. }) => channel.supersede().unwrap_or_else(|e| panic!("{context}: {e}")),
+        Err(ringward_recovery::OpenError::Owned { .. }) => {
+            channel.supersede().unwrap_or_else(|e| panic!("{context}: {e}"))
+        }
         Err(other) => panic!("{context}: {other}"),
     }
 }
@@ -431,7 +434,8 @@ fn two_claims_on_one_name_at_any_system_call_make_one_holder() {
             let channel = bed.channel(config());
             let mut writer = channel.writer().unwrap();
             // A third one has slot 0 until the first stands: what decides between two newcomers must not be luck with slots.
-            let blocker = (calls % 2 == 0).then(|| channel.reader("e", ringward_recovery::Durability::Ephemeral, Default::default()).unwrap());
+            let blocker = (calls % 2 == 0)
+                .then(|| channel.reader("e", ringward_recovery::Durability::Ephemeral, Default::default()).unwrap());
             if old_place {
                 drop(durable(&channel, "d"));
                 writer.push(0, b"kept").unwrap();

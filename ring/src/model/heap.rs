@@ -104,7 +104,7 @@ impl Heap {
                 expelled: AtomicU64::new(0),
             },
             cursor: CursorLine { cursor: cursor(), limit: AtomicU64::new(0) },
-            heartbeat: HeartbeatLine { beat: AtomicU64::new(0), time: AtomicU64::new(0) },
+            heartbeat: HeartbeatLine { beat: AtomicU64::new(0), time: AtomicU64::new(0), life: AtomicU32::new(0) },
             doorbell: DoorbellLine { bell: AtomicU32::new(1) },
         };
         let head = TableHead {

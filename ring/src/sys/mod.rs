@@ -9,6 +9,7 @@
 //! | [`sigbus`] | the process-wide guard that turns a lost mapping into a flag |
 //! | [`futex`] | sleeping on a word of the segment |
 //! | [`barrier`] | the heavy half of the asymmetric barrier |
+//! | [`robust`] | a word that the kernel marks when its thread dies |
 //! | [`fork`] | whether this memory is a forked copy |
 //!
 //! Everything here speaks of descriptors, bytes and addresses. It knows no record, no generation and no channel, and what
@@ -16,7 +17,7 @@
 //!
 //! `lock`, `futex`, `barrier` and `file` are safe code over `rustix` and `nix`. The audit map of the rest: `fork` (an
 //! atomic on a page of our own), `map` (`mprotect`, touching pages), `park` (installing a handler that does nothing) and
-//! `sigbus` (the handler).
+//! `sigbus` (the handler), `robust` (the list that the kernel walks).
 
 pub mod barrier;
 pub mod file;
@@ -25,6 +26,7 @@ pub mod futex;
 pub mod lock;
 pub mod map;
 pub mod park;
+pub mod robust;
 pub mod sigbus;
 
 /// This test's path, crate included: the name that [`child`] knows it by.

@@ -58,6 +58,8 @@ const STACK: usize = 64 << 10;
 struct Shared {
     file: Arc<File>,
     byte: u64,
+    /// Granted, the lock is given back at once, by the thread itself.
+    give_back: bool,
     state: AtomicU32,
     errno: AtomicI32,
     left: Mutex<bool>,
@@ -78,8 +80,11 @@ impl Shared {
             }
             match lock::lock_interruptibly(self.file.as_fd(), self.byte) {
                 Ok(()) => {
+                    if self.give_back {
+                        let _ = lock::unlock(self.file.as_fd(), self.byte);
+                    }
                     let ours = self.settle(GRANTED).is_ok();
-                    if !ours {
+                    if !ours && !self.give_back {
                         let _ = lock::unlock(self.file.as_fd(), self.byte);
                     }
                     break ours;
@@ -129,11 +134,26 @@ impl ParkedLock {
     ///
     /// No thread is to be had (`EAGAIN`), or SIGURG can't be set up.
     pub fn park(file: Arc<File>, byte: u64, wake: Arc<OwnedFd>) -> io::Result<ParkedLock> {
+        ParkedLock::start(file, byte, wake, false)
+    }
+
+    /// As [`park`](ParkedLock::park), only to learn that the byte was free once: the thread gives the lock back in the same
+    /// breath, whatever its process is doing meanwhile. [`take`](ParkedLock::take) then never has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`park`](ParkedLock::park).
+    pub fn learn(file: Arc<File>, byte: u64, wake: Arc<OwnedFd>) -> io::Result<ParkedLock> {
+        ParkedLock::start(file, byte, wake, true)
+    }
+
+    fn start(file: Arc<File>, byte: u64, wake: Arc<OwnedFd>, give_back: bool) -> io::Result<ParkedLock> {
         let stamp = Stamp::here()?;
         make_interrupting()?;
         let shared = Arc::new(Shared {
             file,
             byte,
+            give_back,
             state: AtomicU32::new(WAITING),
             errno: AtomicI32::new(0),
             left: Mutex::new(false),
@@ -174,7 +194,7 @@ impl ParkedLock {
     pub fn take(mut self) -> bool {
         let granted = self.shared.settle(CANCELLED) == Err(GRANTED);
         self.end();
-        granted && self.stamp.is_here()
+        granted && !self.shared.give_back && self.stamp.is_here()
     }
 
     /// Ends the waiting without the lock; one granted meanwhile is unlocked. `false` if the thread had to be abandoned:
@@ -190,7 +210,7 @@ impl ParkedLock {
         let granted = self.shared.settle(CANCELLED) == Err(GRANTED);
         let left = self.end();
         // In a forked child the description is shared with the parent, whose lock it is.
-        if granted && self.stamp.is_here() {
+        if granted && !self.shared.give_back && self.stamp.is_here() {
             let _ = lock::unlock(self.shared.file.as_fd(), self.shared.byte);
         }
         left
@@ -419,5 +439,27 @@ mod tests {
             assert_eq!(probe(other.as_fd(), 0).unwrap(), Held::Nobody, "granted too late, dropped at once");
         });
         assert_eq!(status.code(), Some(child::DONE), "{said}");
+    }
+
+    #[test]
+    fn who_only_wants_to_learn_has_given_it_back_when_it_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, b"x").unwrap();
+        let open = || Arc::new(OpenOptions::new().read(true).write(true).open(&path).unwrap());
+        let (holder, first, second) = (open(), open(), open());
+        assert!(try_lock(holder.as_fd(), 0, Mode::Exclusive).unwrap());
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let parked = [first, second].map(|file| ParkedLock::learn(file, 0, Arc::clone(&bell)).unwrap());
+        drop(holder);
+        // Both get to know, though neither does anything about it.
+        while !parked.iter().all(ParkedLock::granted) {
+            let mut fds = [PollFd::new(&bell, PollFlags::IN)];
+            poll(&mut fds, None).unwrap();
+        }
+        assert_eq!(probe(open().as_fd(), 0).unwrap(), Held::Nobody);
+        for parked in parked {
+            assert!(!parked.take(), "it never has it");
+        }
     }
 }

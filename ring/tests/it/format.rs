@@ -123,6 +123,7 @@ fn writer_page_and_reader_table() {
             (cursor + offset_of!(CursorLine, limit), 8, "limit"),
             (heartbeat + offset_of!(HeartbeatLine, beat), 8, "beat"),
             (heartbeat + offset_of!(HeartbeatLine, time), 8, "beat time"),
+            (heartbeat + offset_of!(HeartbeatLine, life), 4, "life"),
             (layout::DOORBELL_AT, 4, "data doorbell"),
         ],
     );
