@@ -57,8 +57,7 @@ pub fn code(source: &str) -> String {
     for line in source.lines() {
         let line = line.replace("\\\"", "");
         let mut quoted = false;
-        let mut bytes = line.char_indices().peekable();
-        while let Some((at, c)) = bytes.next() {
+        for (at, c) in line.char_indices() {
             match c {
                 '"' => quoted = !quoted,
                 '/' if !quoted && line[at..].starts_with("//") => break,

@@ -33,7 +33,8 @@ fn every_source_file_is_listed_and_every_listed_one_is_there() {
         listed.contains(file) || listed.iter().any(|entry| entry.ends_with('/') && file.starts_with(entry.as_str()))
     };
     let missing: Vec<_> = there.iter().filter(|file| !covered(file)).collect();
-    let gone: Vec<_> = listed.iter().filter(|entry| !there.iter().any(|file| file.starts_with(entry.as_str()))).collect();
+    let gone: Vec<_> =
+        listed.iter().filter(|entry| !there.iter().any(|file| file.starts_with(entry.as_str()))).collect();
     assert!(missing.is_empty() && gone.is_empty(), "not listed: {missing:?}; listed and not there: {gone:?}");
 }
 

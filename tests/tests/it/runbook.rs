@@ -45,12 +45,18 @@ fn every_entry_is_complete() {
     let entries = entries();
     for (id, text) in &entries {
         let has = |text: &str, part: &str| text.contains(&format!("- **{part}:** "));
-        let shared = text.lines().find_map(|line| line.strip_prefix("- **The rest:** as [")).and_then(|rest| rest.split(']').next());
+        let shared = text
+            .lines()
+            .find_map(|line| line.strip_prefix("- **The rest:** as ["))
+            .and_then(|rest| rest.split(']').next());
         let lacking: Vec<_> = PARTS.into_iter().filter(|part| !has(text, part)).collect();
         if let Some(other) = shared {
             let other = entries.get(other).unwrap_or_else(|| panic!("{id} points to {other}, which is no entry"));
             assert!(has(text, "Meaning"), "{id} does not say what it means");
-            assert!(PARTS.into_iter().all(|part| has(other, part)), "{id} points to an entry that is itself not complete");
+            assert!(
+                PARTS.into_iter().all(|part| has(other, part)),
+                "{id} points to an entry that is itself not complete"
+            );
         } else {
             assert!(lacking.is_empty(), "{id} lacks {lacking:?}");
         }
