@@ -148,7 +148,8 @@ impl Channel {
     ///
     /// What the system said.
     pub fn wait_for(&self, timeout: Duration) -> Result<bool, OpenError> {
-        let deadline = Instant::now() + timeout;
+        // A time-out beyond what the clock can say is none.
+        let deadline = Instant::now().checked_add(timeout);
         let watch = crate::watch::Watch::new(self.namespace.dir()).map_err(OpenError::system("watch the namespace"))?;
         loop {
             match self.open_dir() {
@@ -156,7 +157,7 @@ impl Channel {
                 Err(OpenError::Missing { .. }) => {}
                 Err(other) => return Err(other),
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(false);
             }
@@ -320,7 +321,7 @@ impl Channel {
 
 pub(crate) fn owned(generation: u64, segment: &Segment) -> OpenError {
     let owner = segment.identity().owner;
-    OpenError::Owned { owner, generation, stalled: owner::whereabouts(&owner) == Whereabouts::Gone }
+    OpenError::Owned { owner, generation, leaked: owner::whereabouts(&owner) == Whereabouts::Gone }
 }
 
 /// A generation as an onlooker sees it.

@@ -22,14 +22,14 @@ pub enum OpenError {
     #[error(transparent)]
     Name(#[from] BadName),
     /// A living writer has the channel.
-    #[error("channel is owned by process {} (generation {generation}, {}); wait as a standby, or end it first [RW-OPEN-OWNED]", .owner.pid, if *.stalled { "not beating" } else { "alive" })]
+    #[error("channel is owned by process {} (generation {generation}, {}); wait as a standby, or end it first [RW-OPEN-OWNED]", .owner.pid, if *.leaked { "which is gone, but its lock is held: a leaked descriptor" } else { "alive" })]
     Owned {
         /// Who wrote itself down as the owner.
         owner: Owner,
         /// Number of the generation.
         generation: u64,
         /// The lock is held, but the recorded owner is provably gone: a leaked descriptor.
-        stalled: bool,
+        leaked: bool,
     },
     /// There is no such channel.
     #[error(
@@ -88,9 +88,9 @@ pub enum OpenError {
         /// The limit.
         limit: usize,
     },
-    /// The newest generation can't be read, and its writer lives: it will heal itself.
+    /// The newest generation can't be read. A living writer heals itself; a dead one's is followed by the next writer.
     #[error(
-        "generation {generation} is damaged, but its writer lives: {source}; wait for it to heal itself, or end it [RW-OPEN-DAMAGED]"
+        "generation {generation} can't be read: {source}; its writer heals it if it lives, else the next writer follows it [RW-OPEN-DAMAGED]"
     )]
     Damaged {
         /// Number of the generation.

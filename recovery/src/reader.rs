@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringward_ring::cursor::Mark;
 use ringward_ring::image;
 use ringward_ring::memory::Memory;
 use ringward_ring::reader::{GapReason, Reader as RingReader, RecvError, Taken};
@@ -205,6 +206,11 @@ impl Reader {
         let left = |now: Instant| deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
         loop {
             if let Some(event) = self.queue.pop_front() {
+                if let (Event::Gap { from, count: Some(count), .. }, Some(ring)) = (&event, &self.ring) {
+                    if from + count == ring.next().sequence {
+                        ring.account(ring.next().sequence);
+                    }
+                }
                 return Ok(Some(event));
             }
             let Some(ring) = self.ring.as_mut() else {
@@ -267,17 +273,24 @@ impl Reader {
         &mut self,
         buf: &mut [u8],
         most: u64,
-        each: impl FnMut(u64, u32, &[u8], bool),
+        mut each: impl FnMut(u64, u32, &[u8], bool),
     ) -> Result<u64, ReceiveError> {
         let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) else { return Ok(0) };
-        match ring.drain(buf, most, each) {
+        let mut handed_out = 0;
+        let counting = |sequence, record_type, bytes: &[u8], redelivered| {
+            handed_out += 1;
+            each(sequence, record_type, bytes, redelivered);
+        };
+        match ring.drain(buf, most, counting) {
             Ok((count, Taken::Gap { from, count: lost, reason })) => {
                 self.queue.push_back(Event::Gap { from, count: Some(lost), reason });
                 Ok(count)
             }
             Ok((count, _)) => Ok(count),
-            Err(RecvError::BufferTooSmall { needed, given }) => Err(ReceiveError::BufferTooSmall { needed, given }),
-            Err(_) => Ok(0), // told by the next recv
+            Err(RecvError::BufferTooSmall { needed, given }) if handed_out == 0 => {
+                Err(ReceiveError::BufferTooSmall { needed, given })
+            }
+            Err(_) => Ok(handed_out), // told by the next recv
         }
     }
 
@@ -511,6 +524,8 @@ impl Reader {
             }
             let begins = entered.next().sequence;
             let next = next.max(self.accounted);
+            // Whoever takes this place over before the loss was told tells it.
+            entered.account(next.min(begins));
             if begins > next {
                 let known = number == from + 1 && identity.predecessor.is_some_and(|p| p.end.is_some());
                 let count = if known { Some(begins - next) } else { known_loss(next, begins) };
@@ -684,7 +699,9 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         }
         drop(below);
         let first = segment.identity().first_sequence;
-        let lost = (before.state == SlotState::CARRIED && before.taken < first).then(|| Event::Gap {
+        // Nothing taken here yet, and the user told of less than what came before: the loss is still to be told.
+        let begins = reader.next() == Mark { position: 0, sequence: first };
+        let lost = (begins && before.taken < first).then(|| Event::Gap {
             from: before.taken,
             count: known_loss(before.taken, first),
             reason: GapReason::Dropped,

@@ -194,8 +194,7 @@ impl Standby {
             spare_watch: None,
             no_room: None,
         };
-        // Park at once, so that no death between here and the first wait is missed; but do not become the writer before
-        // somebody waits for that.
+        // Have the segment ready; parked it is from the first wait on, which finds whoever died before it.
         if let Ok(dir) = standby.channel.open_dir() {
             standby.warm(&dir);
         }

@@ -371,6 +371,10 @@ impl Watchdog {
             };
             evidence.generations = numbers.len();
             let Some(&number) = numbers.last() else {
+                if crate::namespace::entries(dir.fd()).is_ok_and(|names| !names.is_empty()) {
+                    evidence.error = Some("its directory holds files that are not ringward's".to_owned());
+                    return (Verdict::Foreign, None, None);
+                }
                 // A retirement that was not finished: the directory alone.
                 return (self.orphaned(dir.fd(), evidence), None, None);
             };
@@ -530,13 +534,19 @@ impl Watchdog {
         // Decided: from here on anybody may finish.
         let mut bytes = 0;
         for older in &numbers[..numbers.len() - 1] {
-            if let Found::Segment(older_segment) =
-                chain::find(dir, *older, Access::Inspect, self.setup.namespace.trust())
-            {
-                bytes += older_segment.identity().geometry.total();
-                if let Err(error) = dir.unlink(*older, older_segment.key()) {
-                    return failed(error);
-                }
+            let Found::Segment(old) = chain::find(dir, *older, Access::Successor, self.setup.namespace.trust()) else {
+                continue;
+            };
+            bytes += old.identity().geometry.total();
+            let gone = if self.setup.action == Action::Quarantine {
+                self.put_aside(name, dir, *older).map(|_| true)
+            } else if self.setup.wipe {
+                old.wipe().and_then(|()| dir.unlink(*older, old.key()))
+            } else {
+                dir.unlink(*older, old.key())
+            };
+            if let Err(error) = gone {
+                return failed(error);
             }
         }
         bytes += segment.identity().geometry.total();
@@ -606,19 +616,24 @@ impl Watchdog {
     }
 
     fn quarantine(&self, name: &str, dir: &ChannelDir, number: u64) -> Done {
+        match self.put_aside(name, dir, number).and_then(|to| self.remove_dir(name, dir).map(|()| to)) {
+            Ok(to) => Done::Quarantined { name: to },
+            Err(error) => Done::Failed { why: error.to_string() },
+        }
+    }
+
+    /// Renames a generation's file to a name of its own in the namespace, which is returned.
+    fn put_aside(&self, name: &str, dir: &ChannelDir, number: u64) -> io::Result<String> {
         let namespace = &self.setup.namespace;
         let to = format!(".quarantine-{name}-{number}-{:08x}", rand::random::<u32>());
-        let moved = rustix::fs::renameat_with(
+        rustix::fs::renameat_with(
             dir.fd(),
             generation_name(number),
             namespace.dir(),
             to.as_str(),
             rustix::fs::RenameFlags::NOREPLACE,
-        );
-        match moved.map_err(io::Error::from).and_then(|()| self.remove_dir(name, dir)) {
-            Ok(()) => Done::Quarantined { name: to },
-            Err(error) => Done::Failed { why: error.to_string() },
-        }
+        )?;
+        Ok(to)
     }
 }
 

@@ -278,6 +278,13 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Says up to which sequence number this reader's user was told of everything: what lies between there and the first record of a
+    /// generation that it came over to is a loss that its successor in the slot still has to tell. For a reader that has taken nothing
+    /// here yet.
+    pub fn account(&self, sequence: u64) {
+        self.memory.slots()[self.slot].taken.store(sequence, Ordering::Relaxed);
+    }
+
     /// Says that this reader has left the generation for the next one, whose byte it already holds.
     pub fn done(self) -> M {
         self.leave(SlotState::DONE)

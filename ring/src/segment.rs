@@ -162,7 +162,7 @@ impl BuildError {
 #[non_exhaustive]
 pub enum AttachError {
     /// The file could not be opened, or is none that may be trusted.
-    #[error(transparent)]
+    #[error("{0} [RW-SEG-OPEN]")]
     Open(#[from] OpenError),
     /// Its identity does not check.
     #[error(transparent)]

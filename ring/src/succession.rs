@@ -30,7 +30,7 @@ pub enum FenceError {
     /// The writer lives and relies on `membarrier`, which this process may not issue (seccomp, an old kernel).
     #[error(
         "cannot fence a living writer: it relies on membarrier(2), which this process may not use; \
-         let it through the seccomp filter, or end the writer first"
+         let it through the seccomp filter, or end the writer first [RW-OPEN-FENCE]"
     )]
     NoBarrier,
 }

@@ -98,9 +98,12 @@ fn a_durable_receiver_comes_back_to_where_it_was() {
     assert_eq!(second.stdout, lines(10..15));
     let third = bed.run(&[&again[..], &["--timeout", "50ms"]].concat(), b"").code(3).says("RW-CTL-TIMEOUT");
     assert_eq!(third.stdout, lines(15..30));
-    // Somebody who was not there gets nothing of a channel that is closed; the durable one gets its rest.
+    // Of a channel that is closed, somebody who was not there gets what is still there if he asks for it; the durable one
+    // gets its rest.
     bed.run(&["send", "c"], &lines(30..40)).code(0);
-    bed.run(&["recv", "c", "--from", "oldest"], b"").code(3).says("RW-OPEN-CLOSED");
+    bed.run(&["recv", "c", "--from", "latest"], b"").code(3).says("RW-OPEN-CLOSED");
+    let late = bed.run(&["recv", "c", "--from", "oldest", "--newline"], b"").code(0);
+    assert_eq!(late.stdout, lines(30..40));
     assert_eq!(bed.run(&again, b"").code(0).stdout, lines(30..40));
 }
 

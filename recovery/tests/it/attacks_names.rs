@@ -185,7 +185,7 @@ fn one_stopped_while_holding_byte_0_blocks_no_standby(#[case] watchdog: bool, #[
     }
     // The starter is told, not made to wait; and may take the channel over if told to.
     match channel.writer().unwrap_err() {
-        OpenError::Owned { generation: 1, stalled: true, .. } => {}
+        OpenError::Owned { generation: 1, leaked: true, .. } => {}
         other => panic!("{other}"),
     }
     let mut writer = elected(&channel, Warmth::Cold);

@@ -76,7 +76,7 @@ fn a_lock_inherited_by_a_forked_child_keeps_nobody_out() {
     assert_eq!(old.writer_held().unwrap(), Held::Exclusive, "the fork holds it");
     assert_eq!(verdict(&reclaim(channel.namespace())), Verdict::Leaked);
     match channel.writer().unwrap_err() {
-        OpenError::Owned { stalled: true, .. } => {}
+        OpenError::Owned { leaked: true, .. } => {}
         other => panic!("{other}"),
     }
     let mut writer = elected(&channel, Warmth::Hot);
@@ -129,7 +129,7 @@ fn a_writer_that_dumps_core_is_dying_and_superseded_only_on_demand() {
                 continue; // too fast for us
             }
             assert_eq!(seen, Verdict::Dying);
-            assert!(matches!(owned, Err(OpenError::Owned { generation: 1, stalled: false, .. })), "{owned:?}");
+            assert!(matches!(owned, Err(OpenError::Owned { generation: 1, leaked: false, .. })), "{owned:?}");
             assert!(matches!(waited, None | Some(Outcome::TimedOut)), "{waited:?}");
             let mut writer = match next {
                 Some(next) => next.unwrap(),

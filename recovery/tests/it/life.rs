@@ -13,7 +13,7 @@ fn a_second_writer_is_told_who_owns_the_channel() {
     let channel = bed.channel(config());
     let writer = channel.writer().unwrap();
     match channel.writer().unwrap_err() {
-        OpenError::Owned { owner, generation: 1, stalled: false } => assert_eq!(owner.pid, std::process::id()),
+        OpenError::Owned { owner, generation: 1, leaked: false } => assert_eq!(owner.pid, std::process::id()),
         other => panic!("{other}"),
     }
     drop(writer);
@@ -342,4 +342,49 @@ fn without_auto_release_everything_in_hand_comes_again() {
         again += 1;
     }
     assert_eq!(again, 3);
+}
+
+#[test]
+fn a_loss_that_was_not_told_yet_is_told_to_the_next_holder_of_the_name() {
+    use ringward_recovery::WhenChainFull;
+    let bed = Bed::new();
+    let channel = bed.channel(config().chain_limit(2).when_chain_full(WhenChainFull::DropOldest));
+    let mut writer = channel.writer().unwrap();
+    drop(durable(&channel, "d"));
+    for i in 0..3u8 {
+        writer.push(0, &[i]).unwrap();
+    }
+    for _ in 0..3 {
+        drop(writer);
+        writer = channel.writer().unwrap();
+    }
+    writer.push(0, b"kept").unwrap();
+    drop(durable(&channel, "d")); // claims its place, and dies before it is told
+    let (records, events) = all(&mut durable(&channel, "d"));
+    assert_eq!(numbers(&records), [3]);
+    assert!(matches!(events[0], Event::Gap { from: 0, count: Some(3), .. }), "{events:?}");
+    let mut again = durable(&channel, "d");
+    assert_eq!(again.recv(&mut [0; 16], Duration::ZERO).unwrap(), None, "told once");
+}
+
+#[test]
+fn quarantine_keeps_older_generations_too() {
+    use ringward_recovery::{Action, Done, Watchdog};
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    drop(durable(&channel, "d"));
+    writer.push(0, b"older").unwrap();
+    drop(writer);
+    drop(channel.writer().unwrap());
+    let report = Watchdog::builder(&bed.namespace)
+        .action(Action::Quarantine)
+        .grace(Duration::ZERO)
+        .expire_durable(Duration::ZERO)
+        .build()
+        .tick();
+    assert!(matches!(report.notices[0].done, Done::Quarantined { .. }), "{report:?}");
+    let kept: Vec<_> = std::fs::read_dir(bed.namespace.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept.iter().any(|path| std::fs::read(path).unwrap().windows(5).any(|w| w == b"older")));
 }

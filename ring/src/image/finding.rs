@@ -84,7 +84,7 @@ pub enum FindingKind {
     Gap {
         lost: u64,
     },
-    /// A push was checkpointed and not published: `records` complete records that were never visible.
+    /// A push was checkpointed and not published: `records` complete records, visible only if a successor of the dead writer ends behind them.
     Torn {
         records: u64,
     },
@@ -321,13 +321,13 @@ impl fmt::Display for Finding {
             }
             FindingKind::Torn { records } => write!(
                 f,
-                "checkpoint at position {found}, expected {expected}: torn push, never visible ({records} \
+                "checkpoint at position {found}, expected {expected}: torn push, visible only if a successor ends behind it ({records} \
                 complete records); nothing to do"
             ),
             FindingKind::Staged { records } => write!(
                 f,
                 "{records} complete records up to position {found}, expected none behind {expected}: \
-                 a push that was not published, never visible; nothing to do"
+                 a push that was not published; nothing to do"
             ),
             FindingKind::Fenced { records } => write!(
                 f,
