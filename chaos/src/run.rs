@@ -297,7 +297,8 @@ impl<'a> Run<'a> {
             capacity: if which == Which::Storm { self.args.capacity } else { failover::CAPACITY },
             payload: if which == Which::Storm { self.args.payload } else { (64, 64) },
             rate: if which == Which::Storm { self.args.kill_rate } else { 0.0 },
-            beats: id.is_multiple_of(5),
+            // The timed channel has what channels have unless told otherwise; in the storm some have and most have not.
+            beats: which != Which::Storm || id.is_multiple_of(5),
             full_share: if self.hunter.rare_left() { FULL_SHARE.0 } else { FULL_SHARE.1 },
         };
         let words: Vec<OsString> = orders.to_words();

@@ -77,31 +77,23 @@ pub(crate) fn is_dying(owner: &Owner) -> bool {
     })
 }
 
-/// Whether the kernel says that a written-down owner is ending, or gone: none of its instructions is executed any more, or
-/// only a last few of another of its threads.
+/// Whether the kernel says that a written-down owner is ending, or gone: its first thread has let go of its memory.
+///
+/// Asked through /proc/PID/exe, which has nothing to say from that moment on. Not through /proc/PID/stat: whoever reads that
+/// holds on to the memory meanwhile, and if he is the last, tearing it down falls to him.
 pub(crate) fn is_ending(owner: &Owner) -> bool {
-    const PF_EXITING: u64 = 4;
-    let me = this_namespace();
-    if owner.pid == 0 || owner.start == 0 || owner.pid_namespace != me {
+    if owner.pid == 0 || owner.start == 0 || owner.pid_namespace != this_namespace() {
         return false;
     }
-    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", owner.pid)) else { return !proc_missing() };
-    let Some((_, fields)) = stat.rsplit_once(')') else { return false };
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
-    if number(19) != Some(owner.start) {
-        return true; // its number belongs to another process by now
+    match fs::read_link(format!("/proc/{}/exe", owner.pid)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::read_link("/proc/self/exe").is_ok(),
+        _ => false,
     }
-    matches!(fields.first(), Some(&("Z" | "X"))) || number(6).is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 fn this_namespace() -> u32 {
     static HERE: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
     *HERE.get_or_init(pid_namespace)
-}
-
-fn proc_missing() -> bool {
-    !std::path::Path::new("/proc/self/stat").exists()
 }
 
 /// Wall clock in nanoseconds since 1970; for people.

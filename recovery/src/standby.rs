@@ -376,9 +376,11 @@ impl Standby {
 
 /// Whether a process whose beat thread died is ending: a few looks, because its other threads die at their own pace.
 fn ends(owner: &Owner) -> bool {
-    (0..20).any(|look| {
-        if look > 0 {
-            std::thread::sleep(Duration::from_micros(50));
+    (0..40).any(|look| {
+        match look {
+            0 => {}
+            1..20 => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_micros(20)),
         }
         owner::is_ending(owner)
     })
