@@ -38,7 +38,7 @@ pub(crate) struct Corpse {
     /// The next sequence number, at the end.
     pub(crate) next_sequence: u64,
     /// Records that were found whole: sequence number, type, payload's length and first bytes.
-    pub(crate) records: Vec<(u64, u32, u32, [u8; 12])>,
+    pub(crate) records: Vec<Record>,
 }
 
 struct Bytes<'b>(&'b [u8]);
@@ -206,14 +206,11 @@ struct Shape {
     checksum: u32,
 }
 
+/// Sequence number, type, length, and the first bytes of the payload.
+type Record = (u64, u32, u32, [u8; 12]);
+
 /// All records in `from..end`, which must be whole, border to border.
-fn records(
-    data: &[u8],
-    shape: &Shape,
-    from: u64,
-    end: u64,
-    crc: &Castagnoli,
-) -> Result<Vec<(u64, u32, u32, [u8; 12])>, String> {
+fn records(data: &[u8], shape: &Shape, from: u64, end: u64, crc: &Castagnoli) -> Result<Vec<Record>, String> {
     let bytes = Bytes(data);
     let mut found = Vec::new();
     let mut at = from;

@@ -334,15 +334,15 @@ impl Hunter {
             self.quests.remove(&pid);
             return Ok(Outcome::Ended(*event));
         }
-        if let Some(quest) = self.quests.get_mut(&pid) {
-            if let Some(strike) = &mut quest.strike {
-                let at = now();
-                let progress = strike.on_event(&mut self.tracer, event)?;
-                match progress {
-                    Progress::NotMine => {}
-                    Progress::Pending => return Ok(Outcome::Nothing),
-                    other => return self.struck(pid, other, at),
-                }
+        if let Some(quest) = self.quests.get_mut(&pid)
+            && let Some(strike) = &mut quest.strike
+        {
+            let at = now();
+            let progress = strike.on_event(&mut self.tracer, event)?;
+            match progress {
+                Progress::NotMine => {}
+                Progress::Pending => return Ok(Outcome::Nothing),
+                other => return self.struck(pid, other, at),
             }
         }
         match *event {

@@ -147,10 +147,10 @@ impl Bench {
     /// concludes.
     pub(crate) fn finish(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                self.flag(Broken::Failed, "the judging thread panicked");
-            }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            self.flag(Broken::Failed, "the judging thread panicked");
         }
         let mut judges = self.judges();
         judges.oracles.iter_mut().for_each(Oracle::finish);

@@ -523,18 +523,14 @@ impl Oracle {
             .into_iter()
             .filter_map(|wanted| self.firsts.iter().find(|(known, _)| *known == wanted).map(|(_, first)| *first))
             .collect();
-        if let [first, next] = firsts[..] {
-            if (first, next) != (corpse.first_sequence, corpse.next_sequence) {
-                let what = format!(
-                    "generation {generation} holds {}..{} by its own bytes, {first}..{next} by the ledger",
-                    corpse.first_sequence, corpse.next_sequence
-                );
-                self.flag(
-                    Broken::Lost,
-                    first.abs_diff(corpse.first_sequence) + next.abs_diff(corpse.next_sequence),
-                    what,
-                );
-            }
+        if let [first, next] = firsts[..]
+            && (first, next) != (corpse.first_sequence, corpse.next_sequence)
+        {
+            let what = format!(
+                "generation {generation} holds {}..{} by its own bytes, {first}..{next} by the ledger",
+                corpse.first_sequence, corpse.next_sequence
+            );
+            self.flag(Broken::Lost, first.abs_diff(corpse.first_sequence) + next.abs_diff(corpse.next_sequence), what);
         }
         for &(sequence, record_type, len, head) in &corpse.records {
             let Some(meant) = self.content(sequence) else { continue };

@@ -629,10 +629,10 @@ impl<'a> Run<'a> {
             }
             Turn::Floor => self.begin_sample()?,
         }
-        if self.sample.as_ref().is_some_and(|sample| sample.ripe <= at) {
-            if let Some(sample) = self.sample.take() {
-                self.end_sample(sample);
-            }
+        if self.sample.as_ref().is_some_and(|sample| sample.ripe <= at)
+            && let Some(sample) = self.sample.take()
+        {
+            self.end_sample(sample);
         }
         Ok(())
     }

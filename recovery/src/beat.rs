@@ -43,9 +43,10 @@ impl Chores {
     fn run(&mut self) {
         self.left.clear();
         if self.dir.generations().is_ok_and(|numbers| numbers.len() > 1)
-            && let Err(error) = chain::tidy(&self.dir, &self.trust, self.wipe) {
-                tracing::debug!(%error, "tidying beside the writer");
-            }
+            && let Err(error) = chain::tidy(&self.dir, &self.trust, self.wipe)
+        {
+            tracing::debug!(%error, "tidying beside the writer");
+        }
     }
 }
 

@@ -172,10 +172,9 @@ pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied
                 if !unlinkable(dir, oldest, &segment, trust)? {
                     break;
                 }
-                if wipe
-                    && let Err(error) = segment.wipe() {
-                        debug!(generation = oldest, %error, "cannot wipe");
-                    }
+                if wipe && let Err(error) = segment.wipe() {
+                    debug!(generation = oldest, %error, "cannot wipe");
+                }
                 if dir.unlink(oldest, segment.key()).map_err(OpenError::system("unlink a drained generation"))? {
                     debug!(generation = oldest, "unlinked: drained");
                     tidied.unlinked += 1;

@@ -320,9 +320,11 @@ pub(crate) fn entries(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         if let Ok(name) = entry?.file_name().to_str()
-            && name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
+            && name != "."
+            && name != ".."
+        {
+            names.push(name.to_owned());
+        }
     }
     Ok(names)
 }

@@ -206,10 +206,10 @@ impl Reader {
         let left = |now: Instant| deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
         loop {
             if let Some(event) = self.queue.pop_front() {
-                if let (Event::Gap { from, count: Some(count), .. }, Some(ring)) = (&event, &self.ring) {
-                    if from + count == ring.next().sequence {
-                        ring.account(ring.next().sequence);
-                    }
+                if let (Event::Gap { from, count: Some(count), .. }, Some(ring)) = (&event, &self.ring)
+                    && from + count == ring.next().sequence
+                {
+                    ring.account(ring.next().sequence);
                 }
                 return Ok(Some(event));
             }
@@ -369,9 +369,10 @@ impl Reader {
         if unfinished {
             let trust = self.channel.namespace().trust();
             if let Found::Segment(ours) = chain::find(&self.dir, generation, Access::Successor, trust)
-                && ours.key() == segment.key() {
-                    chain::finish_close(&ours, generation).map_err(Box::new)?;
-                }
+                && ours.key() == segment.key()
+            {
+                chain::finish_close(&ours, generation).map_err(Box::new)?;
+            }
         }
         Ok(())
     }
@@ -674,9 +675,10 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         if matches!(succession::state(&segment), State::CANDIDATE | State::RETIRED) {
             // A rival's that was not confirmed, or has withdrawn: nobody reads there.
             if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust)
-                && chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain {
-                    return Ok(Below::LookAgain);
-                }
+                && chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain
+            {
+                return Ok(Below::LookAgain);
+            }
         }
         let Some(slot) = find_slot(&segment, card, None) else { continue };
         let state = SlotState(segment.slots()[slot].state.load(std::sync::atomic::Ordering::Acquire));
@@ -817,12 +819,13 @@ pub(crate) fn forget(channel: &Channel, name: ReaderName) -> Result<bool, OpenEr
     let mut holding = Vec::new();
     for number in dir.generations().map_err(OpenError::system("list the channel"))? {
         if let Found::Segment(segment) = chain::find(&dir, number, Access::Reader, &trust)
-            && let Some(slot) = find_slot(&segment, &card, None) {
-                if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
-                    return Err(held());
-                }
-                holding.push((segment, slot));
+            && let Some(slot) = find_slot(&segment, &card, None)
+        {
+            if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
+                return Err(held());
             }
+            holding.push((segment, slot));
+        }
     }
     let found = !holding.is_empty();
     for (segment, slot) in holding.into_iter().rev() {

@@ -154,13 +154,13 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
     let mut channel_id = rand::random();
     for before in dir.generations().map_err(OpenError::system("list the channel"))? {
         if before < number
-            && let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust) {
-                let identity = elder.identity();
-                channel_id = identity.channel;
-                first_sequence =
-                    identity.first_sequence.saturating_add(UNKNOWN_JUMP.saturating_mul(number - before + 1));
-                carried = table::to_carry(&elder).0;
-            }
+            && let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust)
+        {
+            let identity = elder.identity();
+            channel_id = identity.channel;
+            first_sequence = identity.first_sequence.saturating_add(UNKNOWN_JUMP.saturating_mul(number - before + 1));
+            carried = table::to_carry(&elder).0;
+        }
     }
     let mut next = prepare(channel, dir)?;
     let place = Place {

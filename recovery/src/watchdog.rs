@@ -306,9 +306,10 @@ impl Watchdog {
     fn tell(&mut self, notice: &Notice) {
         info!(channel = notice.channel, id = notice.id, verdict = %notice.verdict, done = ?notice.done, "watchdog");
         if let Some(callback) = &mut self.setup.callback
-            && catch_unwind(AssertUnwindSafe(|| callback(notice))).is_err() {
-                warn!(id = notice.id, "the watchdog's callback panicked");
-            }
+            && catch_unwind(AssertUnwindSafe(|| callback(notice))).is_err()
+        {
+            warn!(id = notice.id, "the watchdog's callback panicked");
+        }
     }
 
     /// Looks at one channel.
@@ -479,9 +480,10 @@ impl Watchdog {
             Ok(None) => {
                 // Report-only looks leave no marks; grace then counts as just begun.
                 if self.setup.action != Action::Report
-                    && let Err(error) = mark(fd) {
-                        debug!(%error, "cannot mark an orphan");
-                    }
+                    && let Err(error) = mark(fd)
+                {
+                    debug!(%error, "cannot mark an orphan");
+                }
                 Duration::ZERO
             }
             Err(error) => {
@@ -554,9 +556,10 @@ impl Watchdog {
             return self.quarantine(name, dir, number);
         }
         if self.setup.wipe
-            && let Err(error) = alone.wipe() {
-                return failed(error);
-            }
+            && let Err(error) = alone.wipe()
+        {
+            return failed(error);
+        }
         match dir.unlink(number, segment.key()).and_then(|_| self.remove_dir(name, dir)) {
             Ok(()) => Done::Reclaimed { bytes },
             Err(error) => failed(error),
@@ -696,9 +699,10 @@ fn mark(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
 /// Somebody lives here again: takes a mark away.
 fn unmark(file: &File) {
     if mark_age(file.as_fd()).is_ok_and(|age| age.is_some())
-        && let Err(error) = set_modified(file.as_fd(), Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }) {
-            debug!(%error, "cannot take an orphan's mark away");
-        }
+        && let Err(error) = set_modified(file.as_fd(), Timespec { tv_sec: 0, tv_nsec: UTIME_NOW })
+    {
+        debug!(%error, "cannot take an orphan's mark away");
+    }
 }
 
 fn set_modified(fd: std::os::fd::BorrowedFd<'_>, time: Timespec) -> io::Result<()> {

@@ -88,7 +88,8 @@ pub(crate) fn load(slot: &Checkpoint, segment: SegmentId) -> Option<Mark> {
     let found = slot.check.load(Ordering::Acquire);
     let mark =
         Mark { position: slot.position.load(Ordering::Relaxed), sequence: slot.sequence.load(Ordering::Relaxed) };
-    let possible = mark.position.is_multiple_of(ALIGN) && mark.position < MAX_POSITION * 2 && mark.sequence < MAX_SEQUENCE;
+    let possible =
+        mark.position.is_multiple_of(ALIGN) && mark.position < MAX_POSITION * 2 && mark.sequence < MAX_SEQUENCE;
     (possible && found == check(mark, segment)).then_some(mark)
 }
 

@@ -39,9 +39,10 @@ impl<M: Memory> Reader<M> {
     pub unsafe fn lend<R>(&mut self, look: impl FnOnce(u64, u32, &[u8]) -> R) -> Result<Lent<R>, RecvError> {
         loop {
             if self.next.position >= self.limit
-                && let Some(taken) = self.refresh()? {
-                    return Ok(Lent::Not(taken));
-                }
+                && let Some(taken) = self.refresh()?
+            {
+                return Ok(Lent::Not(taken));
+            }
             let at = self.next;
             let header = record::load(&self.memory.data(), &self.shape, at.position).filter(|h| self.expected(h));
             let lent = header.and_then(|header| {

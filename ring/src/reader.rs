@@ -179,9 +179,10 @@ impl<M: Memory> Reader<M> {
     pub fn try_recv(&mut self, buf: &mut [u8]) -> Result<Taken, RecvError> {
         loop {
             if self.next.position >= self.limit
-                && let Some(taken) = self.refresh()? {
-                    return Ok(taken);
-                }
+                && let Some(taken) = self.refresh()?
+            {
+                return Ok(taken);
+            }
             match self.take(buf)? {
                 Some(taken) => return Ok(taken),
                 None => continue, // a wrap marker
@@ -378,10 +379,11 @@ impl<M: Memory> Reader<M> {
         light_fence();
         let state = early.unwrap_or_else(load);
         if state == State::OPEN.0
-            && let Some(position) = position.filter(|p| self.in_ring(*p)) {
-                self.limit = position;
-                return Ok((position == self.next.position).then_some(Taken::Empty));
-            }
+            && let Some(position) = position.filter(|p| self.in_ring(*p))
+        {
+            self.limit = position;
+            return Ok((position == self.next.position).then_some(Taken::Empty));
+        }
         self.refresh_slow(State(state))
     }
 
@@ -399,7 +401,9 @@ impl<M: Memory> Reader<M> {
         if page.succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
             return Err(RecvError::Expelled { next });
         }
-        if state == State::OPEN || (state.known().is_none() && !matches!(succession::end(&self.memory), Ok(End::At(_) | End::Unknown))) {
+        if state == State::OPEN
+            || (state.known().is_none() && !matches!(succession::end(&self.memory), Ok(End::At(_) | End::Unknown)))
+        {
             // The position is damaged, or the writer has run over this reader, or the state itself is damaged.
             // Whatever lies in front of the *lower* checkpoint was published; the next push mends the position.
             return match self.read_while_open() {

@@ -506,10 +506,9 @@ impl<M: Memory> Writer<M> {
                 freed = true;
             }
         });
-        if freed
-            && let Some(known) = self.known.get_mut(slot) {
-                *known = Known::default();
-            }
+        if freed && let Some(known) = self.known.get_mut(slot) {
+            *known = Known::default();
+        }
         freed
     }
 }

@@ -72,8 +72,7 @@ fn main() {
             }
         }
         "watchdog" => {
-            let mut watchdog =
-                Watchdog::builder(&namespace).action(Action::Reclaim).grace(Duration::ZERO).build();
+            let mut watchdog = Watchdog::builder(&namespace).action(Action::Reclaim).grace(Duration::ZERO).build();
             say("ready");
             loop {
                 watchdog.tick();

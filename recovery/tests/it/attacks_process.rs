@@ -55,7 +55,11 @@ fn a_stopped_writer_that_wakes_up_is_fenced_and_what_it_was_told_is_true() {
             acknowledged.push(sequence);
         }
         assert_eq!(kid.end().code(), Some(DONE));
-        assert_eq!(acknowledged, (0..begins).collect::<Vec<_>>(), "told `Ok` is all that counts, and all that counts was told");
+        assert_eq!(
+            acknowledged,
+            (0..begins).collect::<Vec<_>>(),
+            "told `Ok` is all that counts, and all that counts was told"
+        );
         push_text(&mut next, begins..begins + 3);
         receive(&mut delivered, SHORT);
         assert_eq!(delivered, (0..begins + 3).collect::<Vec<_>>());
@@ -156,8 +160,7 @@ fn a_killed_writer_is_followed_and_nothing_acknowledged_is_lost() {
         let channel = bed.channel(config());
         let mut kid = Kid::spawn("writes", &bed);
         kid.expect("ready");
-        let mut readers =
-            [durable(&channel, "d"), channel.reader("e", Durability::Ephemeral, From::Latest).unwrap()];
+        let mut readers = [durable(&channel, "d"), channel.reader("e", Durability::Ephemeral, From::Latest).unwrap()];
         for n in 0..3 {
             kid.tell(&n.to_string());
             kid.expect(&n.to_string());

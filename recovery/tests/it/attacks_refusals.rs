@@ -250,10 +250,7 @@ fn a_namespace_that_is_not_ours_alone_is_refused() {
         NamespaceError::TooWide { found: 0o777, allowed: 0o700, .. } => {}
         other => panic!("{other}"),
     }
-    assert!(matches!(
-        Namespace::builder("none").root(&root).create(false).open(),
-        Err(NamespaceError::Missing { .. })
-    ));
+    assert!(matches!(Namespace::builder("none").root(&root).create(false).open(), Err(NamespaceError::Missing { .. })));
     std::fs::create_dir(root.join("theirs")).unwrap();
     std::fs::set_permissions(root.join("theirs"), std::fs::Permissions::from_mode(0o700)).unwrap();
     if std::os::unix::fs::chown(root.join("theirs"), Some(12345), None).is_err() {

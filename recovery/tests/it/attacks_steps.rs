@@ -315,10 +315,11 @@ fn stopped_at(role: Role, n: usize, kill: bool, next: Next) -> Option<bool> {
     }
     let mut expected = text(0..2);
     if let Some(zombie) = &mut zombie
-        && let Ok(sequence) = zombie.push(0, b"2") {
-            assert_eq!(sequence, 2, "{context}");
-            expected.push((2, b"2".to_vec()));
-        }
+        && let Ok(sequence) = zombie.push(0, b"2")
+    {
+        assert_eq!(sequence, 2, "{context}");
+        expected.push((2, b"2".to_vec()));
+    }
     match next {
         Next::Reader => {
             let reader = reader.as_mut().unwrap();
