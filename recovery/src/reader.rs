@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringward_ring::cursor::Mark;
+use ringward_ring::identity::Features;
 use ringward_ring::image;
 use ringward_ring::memory::Memory;
 use ringward_ring::reader::{GapReason, Reader as RingReader, RecvError, Taken};
@@ -96,7 +97,10 @@ impl Reader {
                 Durability::Durable => match claim_from_below(&channel, &dir, &card)? {
                     Below::Claimed(ring, lost) => Some((ring, lost)),
                     Below::LookAgain => continue,
-                    Below::NotThere => join_newest(&channel, &dir, &card, from)?.map(|ring| (ring, None)),
+                    Below::NotThere => join_newest(&channel, &dir, &card, from)?.map(|ring| {
+                        let lost = may_have_lost(&ring);
+                        (ring, lost)
+                    }),
                 },
                 Durability::Ephemeral => join_newest(&channel, &dir, &card, from)?.map(|ring| (ring, None)),
             };
@@ -652,6 +656,13 @@ fn find_slot(segment: &Arc<Segment>, card: &ReaderCard, hint: Option<usize>) -> 
         return None;
     }
     (0..slots.len()).find(|slot| kept(*slot))
+}
+
+/// A durable name that nobody knows, where places were lost: its holder may have been registered, and is told so. (A newcomer is told
+/// the same, and knows better.)
+fn may_have_lost(ring: &RingReader<Arc<Segment>>) -> Option<Event> {
+    let lost = ring.memory().identity().features.has(Features::LOST_PLACES);
+    lost.then_some(Event::Gap { from: 0, count: None, reason: GapReason::Dropped })
 }
 
 enum Below {

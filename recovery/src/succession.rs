@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ringward_ring::cursor::Mark;
-use ringward_ring::identity::Predecessor;
+use ringward_ring::identity::{Features, Predecessor};
 use ringward_ring::segment::{Access, LinkError, Place, Prepared, Segment, Spec};
 use ringward_ring::succession;
 use ringward_ring::table::{self, Carried};
@@ -64,9 +64,11 @@ pub(crate) fn follow(
     // Before anything is decided: a chain that is full must not cost a living writer its generation.
     let numbers = make_room(channel, dir)?;
     // Nor must a lack of room: the next generation is built before this one is touched.
+    // It has no fewer slots, whatever is configured now: each reader keeps the number of its own.
+    let slots = old.identity().geometry.slots;
     let mut next = match prepared {
-        Some(prepared) => prepared,
-        None => prepare(channel, dir)?,
+        Some(prepared) if prepared.slots() >= slots => prepared,
+        _ => prepare(channel, dir, slots)?,
     };
     // 2. Open → Fencing, and the barrier: what a living writer publishes from now on it will find fenced.
     succession::fence_writer(old, knowledge.proved_dead)?;
@@ -92,7 +94,8 @@ pub(crate) fn follow(
     let mut elders = open_files(dir, numbers.into_iter().filter(|n| *n < number), trust);
     old.set_elders(elders.clone());
     let (mut carried, damaged) = table::to_carry(old);
-    if ringward_ring::memory::Memory::poisoned(old) {
+    let lost_table = ringward_ring::memory::Memory::poisoned(old);
+    if lost_table {
         carried.clear();
     }
     for reader in &knowledge.known_readers {
@@ -100,7 +103,6 @@ pub(crate) fn follow(
             carried.push(*reader);
         }
     }
-    carried.retain(|reader| reader.slot < channel.config().slots as usize);
     if damaged > 0 {
         warn!(generation = number, damaged, "reader slots that do not say whose they are; those readers join anew");
     }
@@ -110,6 +112,7 @@ pub(crate) fn follow(
         first_sequence,
         predecessor: Some(Predecessor { segment: old.identity().segment, end }),
         created: owner::wall_clock(),
+        lost_places: damaged > 0 || lost_table || old.identity().features.has(Features::LOST_PLACES),
     };
     next.finish(&place, &carried, State::CANDIDATE);
     let next = match next.link(dir.fd(), &generation_name(number + 1)) {
@@ -162,15 +165,15 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
             carried = table::to_carry(&elder).0;
         }
     }
-    let mut next = prepare(channel, dir)?;
+    let mut next = prepare(channel, dir, slots_for(&carried))?;
     let place = Place {
         channel: channel_id,
         generation: number + 1,
         first_sequence,
         predecessor: None,
         created: owner::wall_clock(),
+        lost_places: true,
     };
-    carried.retain(|reader| reader.slot < channel.config().slots as usize);
     next.finish(&place, &carried, State::OPEN);
     match next.link(dir.fd(), &generation_name(number + 1)) {
         Ok(next) => {
@@ -222,6 +225,11 @@ fn make_room(channel: &Channel, dir: &ChannelDir) -> Result<Vec<u64>, OpenError>
     list()
 }
 
+/// Slots that a generation needs for those that it takes over, whatever the configuration says now.
+fn slots_for(carried: &[Carried]) -> u32 {
+    carried.iter().map(|reader| reader.slot as u32 + 1).max().unwrap_or(0)
+}
+
 /// What to build for a channel.
 pub(crate) fn spec(channel: &Channel) -> Spec {
     let config = channel.config();
@@ -241,8 +249,10 @@ pub(crate) fn spec(channel: &Channel) -> Spec {
 }
 
 /// Builds a segment for a channel, without a name.
-pub(crate) fn prepare(channel: &Channel, dir: &ChannelDir) -> Result<Prepared, OpenError> {
-    Ok(Prepared::build(dir.fd(), &spec(channel), rand::random())?)
+pub(crate) fn prepare(channel: &Channel, dir: &ChannelDir, least_slots: u32) -> Result<Prepared, OpenError> {
+    let spec = spec(channel);
+    let spec = Spec { slots: spec.slots.max(least_slots), ..spec };
+    Ok(Prepared::build(dir.fd(), &spec, rand::random())?)
 }
 
 /// Gives birth to a channel: built in a private directory, which then takes the channel's name. `None`: somebody else was
@@ -284,13 +294,14 @@ fn deliver(
 ) -> Result<Option<Arc<Segment>>, OpenError> {
     let namespace = channel.namespace();
     let system = |doing| move |error: rustix::io::Errno| OpenError::system(doing)(error.into());
-    let mut prepared = prepare(channel, dir)?;
+    let mut prepared = prepare(channel, dir, 0)?;
     let fresh = Place {
         channel: rand::random(),
         generation: 1,
         first_sequence: 0,
         predecessor: None,
         created: owner::wall_clock(),
+        lost_places: false,
     };
     let place = first.unwrap_or(&fresh);
     prepared.finish(place, &[], State::OPEN);

@@ -254,6 +254,7 @@ impl Writer {
                     first_sequence: end.sequence,
                     predecessor: Some(Predecessor { segment: old.identity().segment, end: Some(end.position) }),
                     created: owner::wall_clock(),
+                    lost_places: true, // readers that were away are not in the new directory's table
                 };
                 return match succession::birth(&self.channel, Some(&place))? {
                     Some((dir, segment)) => Ok(Some((dir, segment))),

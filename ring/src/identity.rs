@@ -29,8 +29,11 @@ pub struct Features(pub u64);
 impl Features {
     /// The writer is registered for `membarrier`, and leaves the fence of each push to the rare side.
     pub const MEMBARRIER: u64 = 1;
+    /// Somewhere behind this generation a reader table, or a place in one, was lost: a durable reader whose name is not known here
+    /// may have been registered, and may have lost records. Every successor keeps the bit.
+    pub const LOST_PLACES: u64 = 2;
     /// Bits that this build knows.
-    pub const KNOWN: u64 = Self::MEMBARRIER;
+    pub const KNOWN: u64 = Self::MEMBARRIER | Self::LOST_PLACES;
     /// Bits from here on must be understood by whoever attaches; the lower 32 may be ignored.
     pub const REQUIRED: u64 = !0 << 32;
 

@@ -74,6 +74,8 @@ pub struct Place {
     pub predecessor: Option<Predecessor>,
     /// Nanoseconds since 1970, for people.
     pub created: u64,
+    /// A reader's place was lost on the way here: see [`Features::LOST_PLACES`].
+    pub lost_places: bool,
 }
 
 /// Why a segment could not be built.
@@ -880,6 +882,11 @@ impl Prepared {
         Ok(Prepared { segment, unnamed })
     }
 
+    /// Reader slots that it has.
+    pub fn slots(&self) -> u32 {
+        self.segment.identity.geometry.slots
+    }
+
     /// Id of the segment.
     pub fn id(&self) -> SegmentId {
         self.segment.identity.segment
@@ -893,6 +900,9 @@ impl Prepared {
         identity.first_sequence = place.first_sequence;
         identity.predecessor = place.predecessor;
         identity.created = place.created;
+        if place.lost_places {
+            identity.features.0 |= Features::LOST_PLACES;
+        }
         let bytes = identity.encode();
         // SAFETY: the identity block lies at the start of a mapping of at least a page that is writable, without a name,
         // and ours alone.

@@ -221,7 +221,11 @@ pub fn drained<M: Memory>(memory: &M) -> Drained {
         let needs = match state {
             SlotState::FREE | SlotState::DONE => false,
             SlotState::PROVISIONAL => memory.reader_lives(slot),
-            _ => crate::table::is_durable(shared) || memory.reader_lives(slot),
+            // A place that does not say whose it is can't be claimed by anybody who is away.
+            _ => {
+                let claimable = crate::table::read_slot(shared, memory.shape().segment).card.is_some();
+                (claimable && crate::table::is_durable(shared)) || memory.reader_lives(slot)
+            }
         };
         if needs {
             return Drained::No { slot };

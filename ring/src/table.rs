@@ -118,9 +118,10 @@ pub struct SlotReading {
 pub fn read_slot(slot: &Slot, segment: SegmentId) -> SlotReading {
     let state = SlotState(slot.state.load(Ordering::Acquire));
     let name = [0, 1, 2, 3].map(|i| slot.name[i].load(Ordering::Relaxed));
-    let kind = Kind(slot.kind.load(Ordering::Relaxed));
-    let sound = slot.check.load(Ordering::Relaxed) == card_check(kind, &name, segment) && kind.known().is_some();
-    let card = ReaderName::from_words(name).filter(|_| sound).map(|name| ReaderCard {
+    // The check knows which kind it was: a damaged kind word alone costs nothing.
+    let check = slot.check.load(Ordering::Relaxed);
+    let kind = [Kind::DURABLE, Kind::EPHEMERAL].into_iter().find(|kind| check == card_check(*kind, &name, segment));
+    let card = kind.zip(ReaderName::from_words(name)).map(|(kind, name)| ReaderCard {
         kind,
         name,
         pid: slot.pid.load(Ordering::Relaxed),

@@ -124,6 +124,7 @@ pub(crate) fn follower(bed: &Bed, old: &Arc<Segment>, end: Mark, carried: &[Carr
         first_sequence: end.sequence,
         predecessor: Some(Predecessor { segment: identity.segment, end: Some(end.position) }),
         created: 0,
+        lost_places: false,
     };
     prepared.finish(&place, carried, State::CANDIDATE);
     prepared

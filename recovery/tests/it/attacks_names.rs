@@ -125,6 +125,7 @@ fn a_channel_that_starts_again_at_one_is_out_of_a_stopped_watchdogs_reach() {
             first_sequence: 3,
             predecessor: None,
             created: 0,
+            lost_places: false,
         };
         late.finish(&place, &[], State::CANDIDATE);
         assert!(late.link(dir.as_fd(), &generation_name(2)).is_err(), "linkat into a removed directory");

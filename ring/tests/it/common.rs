@@ -31,7 +31,7 @@ impl Bed {
     pub(crate) fn writer(&self, spec: &Spec) -> Writer<Arc<Segment>> {
         let random = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut prepared = Prepared::build(self.dir.as_fd(), spec, random).unwrap();
-        let place = Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0 };
+        let place = Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
         prepared.finish(&place, &[], State::OPEN);
         let segment = prepared.link(self.dir.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap();
         Writer::new(Arc::new(segment))

@@ -155,6 +155,7 @@ mod real {
             first_sequence: golden::FIRST,
             predecessor: None,
             created: golden::CREATED,
+            lost_places: false,
         };
         prepared.finish(&place, &[], State::OPEN);
         let segment = prepared.link(dir.as_fd(), "00000001.ring").map_err(|(error, _)| error).expect("link");
