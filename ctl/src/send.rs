@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ringward_recovery::{
     Channel, Checksum, Config, Heal, OpenError, Outcome, SendError, Warmth, WhenFull, WhenStuck, Writer,
 };
+use ringward_ring::build::BuildError;
 use ringward_ring::layout::{MAX_CAPACITY, MIN_CAPACITY, RECORD_HEADER, max_record};
-use ringward_ring::segment::BuildError;
 use ringward_ring::writer::PushError;
 
 use crate::args::{Full, Place, Send, Stuck, Sum};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringward_ring::build::Prepared;
 use ringward_ring::identity::Identity;
-use ringward_ring::segment::{Access, Prepared, Segment};
+use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession as words;
 use ringward_ring::sys::file::FileKey;
 use ringward_ring::sys::lock::Held;

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use ringward_ring::build::BuildError;
 use ringward_ring::identity::Owner;
-use ringward_ring::segment::{AttachError, BuildError, JoinError};
+use ringward_ring::segment::{AttachError, JoinError};
 use ringward_ring::succession::FenceError;
 use ringward_ring::writer::{CommitError, FillError, PushError};
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ringward_ring::build::{BuildError, Prepared, Spec};
 use ringward_ring::identity::Owner;
 use ringward_ring::layout::WRITER_BYTE;
-use ringward_ring::segment::{BuildError, Prepared, Segment, Spec};
+use ringward_ring::segment::Segment;
 use ringward_ring::succession as words;
 use ringward_ring::sys::file::FileKey;
 use ringward_ring::sys::lock::Held;

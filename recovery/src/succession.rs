@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use ringward_ring::build::{LinkError, Place, Prepared, Spec};
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::{Features, Predecessor};
-use ringward_ring::segment::{Access, LinkError, Place, Prepared, Segment, Spec};
+use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
 use ringward_ring::table::{self, Carried};
 use ringward_ring::word::{End, State};

@@ -12,9 +12,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use ringward_ring::alone::NotNobody;
 use ringward_ring::layout::{MAX_SLOTS, PRESENCE_BYTE, READER_BYTE, WRITER_BYTE};
 use ringward_ring::memory::Memory;
-use ringward_ring::segment::{Access, NotNobody, Segment};
+use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
 use ringward_ring::sys::file::{self, FileKey};
 use ringward_ring::sys::lock::{self, Held, Mode};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use ringward_ring::build::Place;
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::Predecessor;
 use ringward_ring::memory::Memory;
-use ringward_ring::segment::{Place, Segment};
+use ringward_ring::segment::Segment;
 use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
 use tracing::{info, warn};
 

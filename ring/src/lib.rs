@@ -8,7 +8,11 @@
 //! operating system. `docs/FORMAT.md` has the layout in words, `docs/PROTOCOL.md` the happens-before edges.
 #![deny(unsafe_code)]
 
+#[cfg(not(feature = "loom"))]
+pub mod alone;
 mod atomic;
+#[cfg(not(feature = "loom"))]
+pub mod build;
 pub mod checksum;
 pub mod cursor;
 pub mod identity;

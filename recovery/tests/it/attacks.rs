@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use ringward_recovery::{
     Action, Channel, Event, Namespace, Reader, Report, Verdict, Warmth, Watchdog, generation_name, owner,
 };
+use ringward_ring::build::{Place, Prepared, Spec};
 use ringward_ring::cursor::{self, Mark};
 use ringward_ring::identity::Predecessor;
 use ringward_ring::layout::Cursor;
 use ringward_ring::memory::Memory;
-use ringward_ring::segment::{Access, Place, Prepared, Segment, Spec};
+use ringward_ring::segment::{Access, Segment};
 use ringward_ring::table::{self, Carried};
 use ringward_ring::word::{Checksum, End, SegmentId, State};
 

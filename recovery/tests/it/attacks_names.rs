@@ -116,10 +116,10 @@ fn a_channel_that_starts_again_at_one_is_out_of_a_stopped_watchdogs_reach() {
     push_text(&mut writer, 1..2);
     assert_eq!(take(&mut reader, 2).0, text(0..2));
     // A rival of the old incarnation has nowhere to link to.
-    let late = ringward_ring::segment::Prepared::build(dir.as_fd(), &crate::attacks::spec(), 1);
+    let late = ringward_ring::build::Prepared::build(dir.as_fd(), &crate::attacks::spec(), 1);
     if let Ok(mut late) = late {
         let identity = *stopped.identity();
-        let place = ringward_ring::segment::Place {
+        let place = ringward_ring::build::Place {
             channel: identity.channel,
             generation: 2,
             first_sequence: 3,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringward_recovery::{Channel, Namespace, NamespaceError, OpenError, Outcome, Warmth};
-use ringward_ring::segment::BuildError;
+use ringward_ring::build::BuildError;
 use rstest::rstest;
 
 use crate::attacks::{Alarm, LONG, push_text, skip, take, text};

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use ringward_recovery::{Channel, Event, Outcome, Reader, SendError, Verdict, Warmth, Writer, generation_name};
-use ringward_ring::segment::{Access, LinkError, Prepared, Segment};
+use ringward_ring::build::{LinkError, Prepared};
+use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
 use ringward_ring::word::{State, Successor};
 use ringward_ring::writer::PushError;

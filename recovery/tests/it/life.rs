@@ -388,3 +388,27 @@ fn quarantine_keeps_older_generations_too() {
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().any(|path| std::fs::read(path).unwrap().windows(5).any(|w| w == b"older")));
 }
+
+#[test]
+fn a_drained_generation_is_wiped_when_that_is_asked_for() {
+    use std::os::unix::fs::FileExt;
+    for wipe in [false, true] {
+        let bed = Bed::new();
+        let channel = bed.channel(config().wipe(wipe));
+        let mut writer = channel.writer().unwrap();
+        let mut reader = durable(&channel, "d");
+        writer.push(0, b"a secret").unwrap();
+        let file = std::fs::File::open(bed.namespace.path().join("c/00000001.ring")).unwrap();
+        drop(writer);
+        let _writer = channel.writer().unwrap();
+        let (records, _) = all(&mut reader);
+        assert_eq!(records.len(), 1);
+        channel.tidy().unwrap();
+        assert_eq!(bed.names(), ["00000002.ring"]);
+        // Unlinked, but we still have it open: what would linger in memory until the last descriptor goes.
+        let mut bytes = vec![0; 16384];
+        let got = file.read_at(&mut bytes, 0).unwrap();
+        let found = bytes[..got].windows(8).any(|w| w == b"a secret");
+        assert_eq!(found, !wipe, "wipe: {wipe}");
+    }
+}

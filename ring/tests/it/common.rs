@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ringward_ring::build::{Place, Prepared, Spec};
 use ringward_ring::identity::Owner;
 use ringward_ring::reader::Reader;
-use ringward_ring::segment::{Access, Joining, Place, Prepared, Segment, Spec};
+use ringward_ring::segment::{Access, Joining, Segment};
 use ringward_ring::sys::file::Trust;
 use ringward_ring::table::{From, ReaderCard, ReaderName};
 use ringward_ring::word::{Checksum, Kind, State};
@@ -31,7 +32,8 @@ impl Bed {
     pub(crate) fn writer(&self, spec: &Spec) -> Writer<Arc<Segment>> {
         let random = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut prepared = Prepared::build(self.dir.as_fd(), spec, random).unwrap();
-        let place = Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
+        let place =
+            Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
         prepared.finish(&place, &[], State::OPEN);
         let segment = prepared.link(self.dir.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap();
         Writer::new(Arc::new(segment))

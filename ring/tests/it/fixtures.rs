@@ -117,11 +117,12 @@ mod real {
     use std::os::fd::AsFd;
     use std::sync::Arc;
 
+    use ringward_ring::build::{Place, Prepared, Spec};
     use ringward_ring::identity::{Features, Identity, Owner};
     use ringward_ring::image::{self, Piece};
     use ringward_ring::layout::IDENTITY_LEN;
     use ringward_ring::reader::{Reader, Taken};
-    use ringward_ring::segment::{Joining, Place, Prepared, Segment, Spec};
+    use ringward_ring::segment::{Joining, Segment};
     use ringward_ring::table::{From, ReaderCard, ReaderName};
     use ringward_ring::word::{Checksum, Kind, State};
     use ringward_ring::writer::Writer;

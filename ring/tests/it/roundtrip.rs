@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use ringward_ring::build::Spec;
 use ringward_ring::layout::{RECORD_HEADER, record_len};
 use ringward_ring::reader::Taken;
-use ringward_ring::segment::Spec;
 use ringward_ring::table::From;
 use ringward_ring::word::{Checksum, Kind};
 use ringward_ring::writer::PushError;
