@@ -22,7 +22,7 @@ pub(crate) struct Args {
 /// Where the channels are.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Place {
-    /// Namespace: a directory of channels [default: ringward-<uid>]
+    /// Namespace: a directory of channels [default: ringward-UID]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
     /// Root directory of namespaces, on a local file system [default: $RINGWARD_ROOT, else /dev/shm]
@@ -126,7 +126,7 @@ pub(crate) struct Send {
 pub(crate) struct Recv {
     /// Name of the channel
     pub(crate) channel: String,
-    /// Name of the reader, 1 to 31 of A-Z a-z 0-9 . _ - [default: recv-<pid>]
+    /// Name of the reader, 1 to 31 of A-Z a-z 0-9 . _ - [default: recv-PID]
     #[arg(long, value_name = "NAME", required_if_eq("durable", "true"))]
     pub(crate) name: Option<String>,
     /// Keep the place in the channel when this receiver ends; needs --name. It holds the sender back until it comes again

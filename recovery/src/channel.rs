@@ -112,13 +112,24 @@ impl Channel {
     /// [`OpenError::Owned`] says which living process owns it; others as named.
     pub fn writer(&self) -> Result<Writer, OpenError> {
         self.clear_births();
-        match self.claim(Ambition { birth: true, reopen: true, supersede: None, dead: None, hint: None }, &mut None)? {
-            Claim::Ours(dir, segment, left) => {
-                let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Send>).collect();
-                Ok(Writer::new(self.clone(), dir, segment, left))
+        let mut tries = 0;
+        loop {
+            let ambition = Ambition { birth: true, reopen: true, supersede: None, dead: None, hint: None };
+            match self.claim(ambition, &mut None)? {
+                Claim::Ours(dir, segment, left) => {
+                    let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Send>).collect();
+                    return Ok(Writer::new(self.clone(), dir, segment, left));
+                }
+                Claim::Theirs(_, number, segment) => match owned(number, &segment) {
+                    // Held, though its owner is gone: in passing, by a watchdog or another starter that looks; or a leak.
+                    OpenError::Owned { leaked: true, .. } if tries < TRIES => {
+                        tries += 1;
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                    error => return Err(error),
+                },
+                Claim::Closed(generation) => return Err(OpenError::Closed { generation }),
             }
-            Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
-            Claim::Closed(generation) => Err(OpenError::Closed { generation }),
         }
     }
 

@@ -612,6 +612,17 @@ fn claim_kept(segment: &Arc<Segment>, slot: usize, card: &ReaderCard) -> Result<
     segment.claim(slot, card)
 }
 
+/// Tries for a lock that others hold in passing (who looks whether we live, a watchdog), for as long as that can take.
+fn passing(mut attempt: impl FnMut() -> std::io::Result<bool>) -> std::io::Result<bool> {
+    for _ in 0..TRIES {
+        if attempt()? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    attempt()
+}
+
 /// Joins generation `number` as a newcomer. A reader that was carried over into it and still drains an older generation holds no
 /// byte here yet: its slot is not free, and only the older generations' locks say so.
 fn join_beside(
@@ -695,14 +706,14 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         let state = SlotState(segment.slots()[slot].state.load(std::sync::atomic::Ordering::Acquire));
         if state == SlotState::DONE {
             // It has left this one: hold its byte while going up, so that nobody gets ahead.
-            if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
+            if !passing(|| segment.hold_reader(slot)).map_err(OpenError::system("lock a reader's byte"))? {
                 return Err(held());
             }
             below = Some(segment);
             continue;
         }
         let before = table::read_slot(&segment.slots()[slot], segment.identity().segment);
-        let reader = match segment.claim(slot, card) {
+        let reader = match claim_kept(&segment, slot, card) {
             Ok(reader) => reader,
             Err(JoinError::Held { .. }) => return Err(held()),
             Err(other) => return Err(other.into()),
@@ -753,7 +764,16 @@ fn join_newest(
         std::thread::yield_now();
         return Ok(None);
     }
-    match join_beside(dir, number, &segment, card, from, &trust)? {
+    // A watchdog that looks whether the channel is nobody's holds every byte for an instant.
+    let mut joined = join_beside(dir, number, &segment, card, from, &trust);
+    for _ in 0..TRIES {
+        if !matches!(joined, Err(JoinError::NoSlot { .. })) || slot_taken_by_all(&segment) {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+        joined = join_beside(dir, number, &segment, card, from, &trust);
+    }
+    match joined? {
         Joining::Reader(reader) => {
             match Some(card)
                 .filter(|card| card.kind == Kind::DURABLE)
@@ -788,6 +808,14 @@ fn join_newest(
             }
         }
     }
+}
+
+/// Whether every slot says that a reader has it.
+fn slot_taken_by_all(segment: &Arc<Segment>) -> bool {
+    segment.slots().iter().all(|slot| {
+        let state = SlotState(slot.state.load(std::sync::atomic::Ordering::Acquire));
+        matches!(state, SlotState::ACTIVE | SlotState::CARRIED)
+    })
 }
 
 /// Another slot with the same durable name.

@@ -130,6 +130,7 @@ impl<M: Memory> core::fmt::Debug for Reader<M> {
 impl<M: Memory> Reader<M> {
     /// Takes up reading in `slot`, whose byte the caller holds and which says `at`. `light` says that this process is
     /// registered for `membarrier`.
+    #[cfg_attr(feature = "loom", allow(dead_code))]
     pub(crate) fn resume(memory: M, slot: usize, at: Mark, taken: u64, light: bool) -> Reader<M> {
         let shape = memory.shape();
         let own = OwnCursor::start(&memory.slots()[slot].cursor, at, shape.segment);

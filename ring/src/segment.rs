@@ -3,7 +3,7 @@
 //! # Safety
 //!
 //! Two facts carry the `unsafe` here: a mapping is as long as the geometry that was verified before it was made (checked
-//! in [`Segment::over`]), and the structs laid over it consist of atomics only, so that any bytes are valid values and any
+//! in `Segment::over`), and the structs laid over it consist of atomics only, so that any bytes are valid values and any
 //! concurrent writer is harmless to the type system.
 #![allow(unsafe_code)]
 

@@ -166,6 +166,7 @@ pub fn decide_successor<M: Memory>(memory: &M, who: SegmentId) -> Result<Success
 
 /// Decides that nobody follows, ever, unless somebody has been named; returns what stands. Only for who holds every lock
 /// of the segment.
+#[cfg_attr(feature = "loom", allow(dead_code))]
 pub(crate) fn decide_nobody<M: Memory>(memory: &M) -> Result<Successor, BadWord> {
     decide_word(memory, SuccessorWord::NOBODY)
 }
