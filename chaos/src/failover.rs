@@ -14,6 +14,9 @@ pub(crate) const EVERY: Duration = Duration::from_millis(7000);
 /// Between a kill and the next one, at least: a new standby has parked meanwhile.
 pub(crate) const BETWEEN: Duration = Duration::from_millis(12);
 
+/// Before the end of a quiet time nobody is killed for so long.
+const CALM: Duration = Duration::from_millis(100);
+
 /// Where a run stands.
 #[derive(Debug)]
 pub(crate) struct Quiet {
@@ -67,7 +70,9 @@ impl Quiet {
                 self.next = now + EVERY;
                 Turn::End
             }
-            Some(_) if now < self.due => Turn::Wait,
+            // Nobody is killed at the last moment: the successor would be told to hold its breath before its first push, and
+            // that would be timed.
+            Some(until) if now < self.due || now + CALM >= until => Turn::Wait,
             Some(_) => {
                 self.due = now + BETWEEN;
                 self.turn += 1;

@@ -31,7 +31,7 @@ impl Operation {
     fn traces(self) -> (u64, u64, usize) {
         match self {
             Operation::Push => (20, 8, 5000),
-            Operation::PushFull => (20, 6, 7000),
+            Operation::PushFull => (12, 6, 9000),
             Operation::PushPastDead => (8, 6, 7000),
             Operation::Receive => (8, 6, 3000),
             Operation::Succeed => (2, 24, 12_000),
@@ -80,6 +80,10 @@ struct Ground {
     aim: Aim,
     quests: u64,
     traced: u64,
+    /// Traces that executed something that more common varieties don't.
+    own_way: u64,
+    /// Traces that did not come to the call's return.
+    cut: u64,
     /// Spent stepping through calls.
     tracing: Duration,
 }
@@ -171,7 +175,10 @@ impl Hunter {
             };
             let aim =
                 Aim::new(Sites::new(), self.seed ^ entry ^ operation as u64, operation.patience(), operation.rounds());
-            self.grounds.insert(operation, Ground { entry, aim, quests: 0, traced: 0, tracing: Duration::ZERO });
+            self.grounds.insert(
+                operation,
+                Ground { entry, aim, quests: 0, traced: 0, own_way: 0, cut: 0, tracing: Duration::ZERO },
+            );
         }
         self.modules = Some(modules);
         Ok(())
@@ -266,6 +273,11 @@ impl Hunter {
             }
         }
         (sites, traced)
+    }
+
+    /// How well an operation's variety is known: traces, those that went its own way, those that were cut short.
+    pub(crate) fn known(&self, operation: Operation) -> (u64, u64, u64) {
+        self.grounds.get(&operation).map_or((0, 0, 0), |ground| (ground.traced, ground.own_way, ground.cut))
     }
 
     /// `kill_sites` of an operation: hit, of, traced calls.
@@ -389,11 +401,24 @@ impl Hunter {
             let (first, every, limit) = operation.traces();
             ground.quests += 1;
             let affordable = ground.tracing.as_secs_f64() < TRACE_SHARE * self.started.elapsed().as_secs_f64();
-            if ground.quests <= first || (affordable && ground.quests.is_multiple_of(every)) {
+            // Arranging for a rare variety can fail: then the trace shows a plain one, and does not count.
+            let learning = match operation.is_rare() {
+                true => ground.own_way < first && ground.quests <= 6 * first,
+                false => ground.quests <= first,
+            };
+            if learning || (affordable && ground.quests.is_multiple_of(every)) {
                 let began = Instant::now();
                 let traced = trace(&mut self.tracer, &call, limit, STEP_PATIENCE)?;
+                let mut fresh = Sites::new();
+                fresh.add(modules, &traced.pcs);
+                let own_way = self.goes_its_own_way(operation, &fresh);
+                let (Some(ground), Some(modules)) = (self.grounds.get_mut(&operation), &self.modules) else {
+                    return Ok(Outcome::Nothing);
+                };
                 ground.aim.sites.add(modules, &traced.pcs);
                 ground.traced += 1;
+                ground.own_way += u64::from(own_way);
+                ground.cut += u64::from(traced.end != crate::engine::TraceEnd::Returned);
                 ground.tracing += began.elapsed();
                 if operation.is_push() {
                     self.share_hits();
@@ -441,6 +466,22 @@ impl Hunter {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a trace of `operation` has instructions that no more common variety of it is known to execute.
+    fn goes_its_own_way(&self, operation: Operation, trace: &Sites) -> bool {
+        let commoner: &[Operation] = match operation {
+            Operation::PushPastDead => &[Operation::Push, Operation::PushFull],
+            Operation::PushFull => &[Operation::Push],
+            _ => &[],
+        };
+        let mut known = Sites::new();
+        for ground in commoner.iter().filter_map(|other| self.grounds.get(other)) {
+            known.merge(&ground.aim.sites);
+        }
+        let before = known.coverage().1;
+        known.merge(trace);
+        known.coverage().1 > before
     }
 
     /// What one variety of push has hit, the others need not aim at.

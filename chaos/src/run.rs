@@ -497,7 +497,11 @@ impl<'a> Run<'a> {
             }
         }
         self.pen.write([entry]);
-        if member.standing && !self.ending {
+        // A durable reader that was struck just before the end still has to drain: somebody takes its place even then.
+        let heir = member.role == Role::Durable
+            && member.which == Which::Storm
+            && member.cause.is_some_and(|cause| !matches!(cause, Cause::End));
+        if member.standing && (!self.ending || heir) {
             match member.role {
                 Role::Ephemeral if member.which == Which::Storm && Instant::now() < self.guests_from => {
                     self.guests.push(member.place);
@@ -795,11 +799,26 @@ impl<'a> Run<'a> {
         )
     }
 
+    /// What the figures don't show by themselves.
+    fn warnings(&self) -> Vec<String> {
+        let rare = [(Operation::PushFull, "into a full ring"), (Operation::PushPastDead, "past a dead reader")];
+        let unseen = rare.into_iter().filter(|(operation, _)| self.hunter.known(*operation).1 == 0);
+        unseen
+            .map(|(_, what)| {
+                format!("no push {what} was traced: kill_sites.of lacks what only such a push executes; run for longer")
+            })
+            .collect()
+    }
+
     fn body(&self, verdict: &str) -> Value {
         let elapsed = self.started.elapsed().as_secs_f64();
         let sites = |operation| {
             let (hit, of, traced) = self.hunter.coverage(operation);
             json!({ "hit": hit, "of": of, "traced_calls": traced })
+        };
+        let traces = |operation| {
+            let (traced, own_way, cut) = self.hunter.known(operation);
+            json!({ "traced": traced, "own_way": own_way, "cut": cut })
         };
         let [recovery, election, traced, floor] = self.bench.timings();
         let violations: Vec<Value> = self.bench.violations().iter().map(|violation| violation.to_json()).collect();
@@ -810,6 +829,12 @@ impl<'a> Run<'a> {
             "cycles_per_s": (self.bench.counts().terms as f64 / elapsed.max(0.001) * 10.0).round() / 10.0,
             "kills": self.kills.to_json(),
             "kill_sites": sites(Operation::Push),
+            "push_traces": {
+                "plain": traces(Operation::Push),
+                "full_ring": traces(Operation::PushFull),
+                "past_dead_reader": traces(Operation::PushPastDead),
+            },
+            "warnings": self.warnings(),
             "receive_sites": sites(Operation::Receive),
             "succession_sites": sites(Operation::Succeed),
             "records": self.bench.counts().to_json(),
@@ -830,8 +855,9 @@ impl<'a> Run<'a> {
 
     fn summary(&self, document: &Value) -> String {
         let of = |key: &str| document[key].to_string();
+        let warnings: String = self.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
         format!(
-            "kills {}\nkill sites {}\nrecords {}\nrecovery (µs) {}\nfloor (µs) {}\nviolations {}",
+            "{warnings}kills {}\nkill sites {}\nrecords {}\nrecovery (µs) {}\nfloor (µs) {}\nviolations {}",
             of("kills"),
             of("kill_sites"),
             of("records"),

@@ -239,10 +239,12 @@ impl Desk {
         };
         if self.orders.role == Role::Claimant {
             return match channel.writer() {
-                // It was closed, and is to stay so.
+                // It was closed, or is to be: by this one as well as by another.
                 Ok(writer) if self.told() == CLOSE => {
-                    let _ = writer.close();
-                    EXIT_HOME
+                    let mut entry = self.entry(Kind::Elected);
+                    (entry.generation, entry.sequence) = (writer.generation(), writer.next_sequence());
+                    self.pen.write([entry]);
+                    self.close(writer)
                 }
                 Ok(writer) => self.write(writer),
                 Err(OpenError::Owned { .. } | OpenError::ChainFull { .. } | OpenError::Busy { .. }) => EXIT_HOME,
