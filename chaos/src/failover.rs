@@ -8,7 +8,7 @@ pub(crate) const CAPACITY: u64 = 1 << 20;
 /// Standbys of the channel.
 pub(crate) const STANDBYS: u32 = 2;
 /// One quiet time.
-pub(crate) const LENGTH: Duration = Duration::from_millis(750);
+pub(crate) const LENGTH: Duration = Duration::from_millis(900);
 /// From one quiet time to the next.
 pub(crate) const EVERY: Duration = Duration::from_millis(7000);
 /// Between a kill and the next one, at least: a new standby has parked meanwhile.

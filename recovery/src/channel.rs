@@ -26,6 +26,8 @@ use crate::writer::Writer;
 
 /// Tries before an operation gives up because others keep getting ahead.
 pub(crate) const TRIES: usize = 1000;
+/// Tries, a fifth of a millisecond apart, for a lock that others hold only in passing: to look whether its owner lives.
+pub(crate) const PASSING: usize = 60;
 
 /// Whether a reader keeps its place when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,7 +124,7 @@ impl Channel {
                 }
                 Claim::Theirs(_, number, segment) => match owned(number, &segment) {
                     // Held, though its owner is gone: in passing, by a watchdog or another starter that looks; or a leak.
-                    OpenError::Owned { leaked: true, .. } if tries < TRIES => {
+                    OpenError::Owned { leaked: true, .. } if tries < PASSING => {
                         tries += 1;
                         std::thread::sleep(Duration::from_micros(200));
                     }

@@ -19,7 +19,7 @@ use ringward_ring::word::{End, Kind, SlotState, State, Successor};
 use tracing::{debug, info};
 
 use crate::chain::{self, Found, Standing};
-use crate::channel::{Channel, Durability, TRIES};
+use crate::channel::{Channel, Durability, PASSING, TRIES};
 use crate::error::{OpenError, ReceiveError};
 use crate::event::Event;
 use crate::namespace::{ChannelDir, generation_name};
@@ -586,7 +586,7 @@ impl Reader {
     ) -> Result<Option<RingReader<Arc<Segment>>>, ReceiveError> {
         let kept = find_slot(segment, &self.card, Some(slot));
         let joined = match kept {
-            Some(slot) => claim_kept(segment, slot, &self.card).map(Joining::Reader),
+            Some(slot) => claim_kept(segment, slot, &self.card, TRIES).map(Joining::Reader),
             None => join_beside(&self.dir, number, segment, &self.card, From::Oldest, self.channel.namespace().trust()),
         };
         match joined {
@@ -602,8 +602,13 @@ impl Reader {
 
 /// Takes the place that is kept for us in a generation while we hold our byte in an older one. Whoever has its byte now is
 /// only looking whether we live (the writer, a newcomer), and gives it back.
-fn claim_kept(segment: &Arc<Segment>, slot: usize, card: &ReaderCard) -> Result<RingReader<Arc<Segment>>, JoinError> {
-    for _ in 0..TRIES {
+fn claim_kept(
+    segment: &Arc<Segment>,
+    slot: usize,
+    card: &ReaderCard,
+    tries: usize,
+) -> Result<RingReader<Arc<Segment>>, JoinError> {
+    for _ in 0..tries {
         match segment.claim(slot, card) {
             Err(JoinError::Held { .. }) => std::thread::sleep(Duration::from_micros(200)),
             done => return done,
@@ -614,7 +619,7 @@ fn claim_kept(segment: &Arc<Segment>, slot: usize, card: &ReaderCard) -> Result<
 
 /// Tries for a lock that others hold in passing (who looks whether we live, a watchdog), for as long as that can take.
 fn passing(mut attempt: impl FnMut() -> std::io::Result<bool>) -> std::io::Result<bool> {
-    for _ in 0..TRIES {
+    for _ in 0..PASSING {
         if attempt()? {
             return Ok(true);
         }
@@ -713,7 +718,7 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
             continue;
         }
         let before = table::read_slot(&segment.slots()[slot], segment.identity().segment);
-        let reader = match claim_kept(&segment, slot, card) {
+        let reader = match claim_kept(&segment, slot, card, PASSING) {
             Ok(reader) => reader,
             Err(JoinError::Held { .. }) => return Err(held()),
             Err(other) => return Err(other.into()),
@@ -766,7 +771,7 @@ fn join_newest(
     }
     // A watchdog that looks whether the channel is nobody's holds every byte for an instant.
     let mut joined = join_beside(dir, number, &segment, card, from, &trust);
-    for _ in 0..TRIES {
+    for _ in 0..PASSING {
         if !matches!(joined, Err(JoinError::NoSlot { .. })) || slot_taken_by_all(&segment) {
             break;
         }

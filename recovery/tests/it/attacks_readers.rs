@@ -227,10 +227,10 @@ fn a_slot_half_written_at_death_is_nobodys(#[case] state: SlotState, #[case] hal
     assert_eq!(*readers, 1, "the same slot");
     writer.push(0, b"for it").unwrap();
     assert_eq!(take(&mut next, 1).0, [(1000, b"for it".to_vec())]);
-    // One who is still on its way in, provisional and alive, holds the writer back.
-    drop(next);
+    // One who is still on its way in, provisional and alive, holds the writer back, and nobody else does.
+    next.forget();
     let living = channel.reader("living", Durability::Ephemeral, From::Latest).unwrap();
-    segment.slots()[1].state.store(SlotState::PROVISIONAL.0, Ordering::SeqCst);
+    segment.slots()[0].state.store(SlotState::PROVISIONAL.0, Ordering::SeqCst);
     assert!((0..1000u64).any(|n| full(writer.push(0, &n.to_le_bytes()))));
     drop(living);
 }

@@ -15,7 +15,7 @@ use rstest::rstest;
 use rustix::fd::AsFd;
 
 use crate::attacks::{
-    Alarm, SHORT, carried, decided_end, elected, follower, id, push_text, reclaim, skip, take, text, verdict,
+    Alarm, SHORT, carried, decided_end, elected, follower, id, push_text, reclaim, skip, take, text, until, verdict,
     wait_until,
 };
 use crate::attacks_child::{At, DONE, Traced};
@@ -423,6 +423,48 @@ fn follow(channel: &Channel, next: Next, zombie: bool, kid: &mut Option<Traced>,
         }
         Err(other) => panic!("{context}: {other}"),
     }
+}
+
+/// A rival stopped on its way, `linkat` still to come; two generations pass meanwhile, and its name is free again when it wakes. The
+/// real code must find out by the successor word, and withdraw.
+#[test]
+fn a_rival_stopped_at_any_system_call_while_generations_pass_withdraws() {
+    let _alarm = Alarm::new();
+    let (mut calls, mut withdrawn) = (0, 0);
+    loop {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let mut writer = channel.writer().unwrap();
+        let mut reader = durable(&channel, "d");
+        push_text(&mut writer, 0..1);
+        drop(writer);
+        let Some(mut kid) = Traced::spawn("becomes-writer", &bed) else { return skip("tracing is not permitted here") };
+        if !kid.step_to(calls) {
+            break;
+        }
+        let linked = bed.names().contains(&generation_name(2));
+        let ours = |channel: &Channel| channel.writer().or_else(|_| channel.supersede()).unwrap();
+        drop(ours(&channel));
+        let mut writer = ours(&channel);
+        let at = writer.push(0, b"after").unwrap();
+        until(&mut reader, |event| matches!(event, Event::Record { sequence, .. } if *sequence == at));
+        reader.release();
+        channel.tidy().unwrap();
+        assert_eq!(bed.names(), [generation_name(writer.generation())], "call {calls}");
+        let gone = writer.generation();
+        let code = kid.release();
+        // One that had the name is fenced (1) or has done already (42); one that had not finds a living writer (2).
+        assert!(if linked { [1, 2, DONE].contains(&code) } else { code == 2 }, "call {calls}: it ended with {code}");
+        withdrawn += usize::from(!linked);
+        assert_eq!(writer.push(0, b"more").unwrap(), at + 1, "call {calls}");
+        let next = until(&mut reader, |event| matches!(event, Event::Record { .. } | Event::Gap { .. }));
+        assert!(matches!(next, Event::Record { sequence, .. } if sequence == at + 1), "call {calls}: {next:?}");
+        channel.tidy().unwrap();
+        assert_eq!(bed.names(), [generation_name(gone)], "call {calls}: nothing of the rival is left");
+        calls += 1;
+    }
+    eprintln!("stopped at each of {calls} system calls, {withdrawn} of them before it had a name");
+    assert!(withdrawn >= 20, "inconclusive: {withdrawn} of {calls}");
 }
 
 /// The same for a durable reader that opens its place: stopped at each system call, another comes for the same name.
