@@ -118,6 +118,7 @@ pub struct NamespaceBuilder {
     name: String,
     mode: u32,
     group: Option<u32>,
+    owner: Option<u32>,
     create: bool,
 }
 
@@ -152,6 +153,14 @@ impl NamespaceBuilder {
     #[must_use]
     pub fn group(mut self, group: u32) -> Self {
         self.group = Some(group);
+        self
+    }
+
+    /// User id that the namespace must belong to (root's is taken as well), if it is not this process's own. One that is shared by its mode
+    /// is otherwise taken from whoever made it: in a root where everybody may make directories, that can be anybody.
+    #[must_use]
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
         self
     }
 
@@ -216,8 +225,9 @@ impl NamespaceBuilder {
         }
         let stat = rustix::fs::fstat(&dir).map_err(system(&path, "fstat"))?;
         let shared = self.mode & 0o066 != 0;
-        if stat.st_uid != uid && stat.st_uid != 0 && !shared {
-            return Err(NamespaceError::Owner { path, found: stat.st_uid, expected: uid });
+        let expected = self.owner.unwrap_or(uid);
+        if stat.st_uid != expected && stat.st_uid != 0 && !(shared && self.owner.is_none()) {
+            return Err(NamespaceError::Owner { path, found: stat.st_uid, expected });
         }
         let found = stat.st_mode & 0o777;
         if found & !dir_mode != 0 {
@@ -225,7 +235,7 @@ impl NamespaceBuilder {
         }
         // Where the namespace is shared with a group, its owner's segments are believed: whoever could plant others there
         // was let in on purpose.
-        let trust = Trust { uid: if shared { stat.st_uid } else { uid }, mode: self.mode };
+        let trust = Trust { uid: if shared { stat.st_uid } else { expected }, mode: self.mode };
         Ok(Namespace {
             dir: Arc::new(dir),
             path,
@@ -247,6 +257,7 @@ impl Namespace {
             name: name.into(),
             mode: 0o600,
             group: None,
+            owner: None,
             create: true,
         }
     }

@@ -12,4 +12,5 @@ mod attacks_refusals;
 mod attacks_steps;
 mod common;
 mod life;
+mod security;
 mod watchdog;

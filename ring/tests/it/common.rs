@@ -79,3 +79,14 @@ pub(crate) fn spec(capacity: u64) -> Spec {
         no_dump: false,
     }
 }
+
+/// Numbers below what is asked for, the same for the same seed.
+pub(crate) fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1);
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % below
+    }
+}

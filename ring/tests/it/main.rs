@@ -6,4 +6,5 @@ mod edges;
 mod fixtures;
 mod format;
 mod golden;
+mod hostile;
 mod roundtrip;

@@ -5,4 +5,5 @@ mod documents;
 mod losses;
 mod readme;
 mod runbook;
+mod security;
 mod startup;
