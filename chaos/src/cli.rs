@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::run;
 use crate::stop::Stop;
+use crate::sweep::operation::Operation;
+use crate::sweep::{self, Mode, Planted};
 
 /// Exit code for a command line that can't be.
 const EXIT_USAGE: i32 = 2;
@@ -24,6 +26,50 @@ enum Command {
     /// Writers die inside pushes, readers inside receives, standbys inside successions; exit 0: every promise was
     /// kept, 1: one was broken, 2: usage, 3: nothing was tried
     Run(RunArgs),
+    /// Stops each operation after each of its instructions, and judges what recovery makes of what is there; exit codes as
+    /// of `run`
+    Sweep(SweepArgs),
+}
+
+/// Options of `chaos sweep`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SweepArgs {
+    /// Operations to sweep, separated by commas; --list names them [default: all]
+    #[arg(long, value_name = "OP", value_delimiter = ',', value_parser = parse_operation)]
+    pub(crate) only: Vec<Operation>,
+    /// What is done at the instructions [default: all]
+    #[arg(long, value_name = "MODE", value_delimiter = ',', value_enum)]
+    pub(crate) mode: Vec<Mode>,
+    /// Seed of every choice and of the subjects' random numbers [default: a random one, printed]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Real SIGKILLs in each operation at random executions, beside one at each instruction that was not killed at yet
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) kills: usize,
+    /// Instructions of each operation at which it is stopped, superseded and continued
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) stops: usize,
+    /// Instructions of each operation at which its segment is cut under it
+    #[arg(long, value_name = "N", default_value_t = 150)]
+    pub(crate) cuts: usize,
+    /// Crash states of each operation whose recovery is itself swept
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) pairs: usize,
+    /// Most instructions of each operation that get a real SIGKILL because none was killed at yet
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    pub(crate) sites: usize,
+    /// Directory in which the sweep makes one of its own, on tmpfs [default: /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where the report is written, as it grows
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) report: Option<PathBuf>,
+    /// Says what would be done, and does nothing
+    #[arg(long, visible_alias = "list")]
+    pub(crate) dry_run: bool,
+    /// A fault of the sweep itself, to see that it is noticed
+    #[arg(long, value_enum, hide = true)]
+    pub(crate) planted: Option<Planted>,
 }
 
 /// Options of `chaos run`.
@@ -71,7 +117,16 @@ pub fn main() -> i32 {
             return if error.use_stderr() { EXIT_USAGE } else { 0 };
         }
     };
-    let Command::Run(args) = cli.command;
+    let args = match cli.command {
+        Command::Run(args) => args,
+        Command::Sweep(args) => {
+            let stop = Stop::listen();
+            return sweep::sweep(&args, &stop).unwrap_or_else(|error| {
+                eprintln!("error: {error}");
+                EXIT_USAGE
+            });
+        }
+    };
     let most = ringward_ring::layout::max_record(args.capacity);
     if u64::from(args.payload.1) > most {
         eprintln!(
@@ -88,6 +143,12 @@ pub fn main() -> i32 {
             EXIT_USAGE
         }
     }
+}
+
+fn parse_operation(text: &str) -> Result<Operation, String> {
+    Operation::from_name(text)
+        .filter(|op| *op != Operation::Recover)
+        .ok_or_else(|| "no such operation; `chaos sweep --list` names them".into())
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

@@ -6,6 +6,7 @@
 //!          │  └──▶ floor, failover           what a takeover costs, and the least that it could
 //!          ▼
 //!        worker processes ──entries──▶ ledger (a pipe) ──▶ oracle ──▶ report, progress
+//! cli ──▶ sweep ──▶ subjects, one at a time, stopped at each instruction ──images──▶ jury ──▶ tally
 //! ```
 //!
 //! `unsafe` is in `engine/sys.rs`, `engine/tests.rs` and `worker.rs` only.
@@ -27,6 +28,7 @@ mod quantiles;
 mod report;
 mod run;
 mod stop;
+mod sweep;
 mod verdict;
 mod watch;
 mod worker;

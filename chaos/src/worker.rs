@@ -21,6 +21,7 @@ use crate::engine::template::{self, Job};
 use crate::ledger::{Entry, Kind, Pen, now};
 use crate::namespace::{self, Which};
 use crate::payload::{self, Dice};
+use crate::sweep::subject;
 
 /// What the controller tells all workers of a channel, in one byte of a memory file.
 pub(crate) const RUN: u8 = 0;
@@ -123,6 +124,11 @@ pub(crate) fn serve() -> ! {
 }
 
 fn work(job: Job) -> i32 {
+    if let [first, rest @ ..] = &job.args[..]
+        && first == subject::SUBJECT
+    {
+        return subject::work(rest, job.fds);
+    }
     let Some(orders) = Orders::from_words(&job.args) else { return 2 };
     let mut fds = job.fds.into_iter();
     let (Some(pen), Some(control), Some(notes)) = (fds.next(), fds.next(), fds.next()) else { return 2 };

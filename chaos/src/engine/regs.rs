@@ -84,6 +84,14 @@ mod arch {
             self.0.rax
         }
 
+        /// Moves the thread out of the function that was just entered, as if it had answered `result`. `ret`: where that
+        /// returns to.
+        pub(crate) fn answer(&mut self, ret: u64, result: u64) {
+            self.0.rip = ret;
+            self.0.rsp += 8;
+            self.0.rax = result;
+        }
+
         pub(super) fn in_system_call(&self) -> bool {
             self.0.orig_rax as i64 >= 0
         }
@@ -139,6 +147,13 @@ mod arch {
         #[must_use]
         pub fn result(&self) -> u64 {
             self.0.regs[0]
+        }
+
+        /// Moves the thread out of the function that was just entered, as if it had answered `result`. `ret`: where that
+        /// returns to.
+        pub(crate) fn answer(&mut self, ret: u64, result: u64) {
+            self.0.pc = ret;
+            self.0.regs[0] = result;
         }
 
         /// The call's number isn't among these registers: the result alone must do.

@@ -57,6 +57,8 @@ pub struct TemplateConfig {
     /// Keep address space randomisation. Without it (the default, where the kernel permits), two templates of one
     /// build have the same layout, too, which replays need.
     pub randomize: bool,
+    /// Start with no environment but `env`: how much there is moves the stack, and with it which way a copy takes.
+    pub bare: bool,
     /// Send what template and workers print to /dev/null.
     pub quiet: bool,
 }
@@ -70,7 +72,15 @@ impl TemplateConfig {
     pub fn this_program<I: Into<OsString>>(args: impl IntoIterator<Item = I>) -> Result<TemplateConfig> {
         let exe = std::env::current_exe().map_err(EngineError::io("current_exe"))?;
         let args = args.into_iter().map(Into::into).collect();
-        Ok(TemplateConfig { exe, args, env: Vec::new(), cores: Vec::new(), randomize: false, quiet: false })
+        Ok(TemplateConfig {
+            exe,
+            args,
+            env: Vec::new(),
+            cores: Vec::new(),
+            randomize: false,
+            bare: false,
+            quiet: false,
+        })
     }
 
     /// Starts a process with a socket as its standard input.
@@ -80,8 +90,12 @@ impl TemplateConfig {
         net::sockopt::set_socket_timeout(&ours, net::sockopt::Timeout::Recv, Some(ANSWER_LIMIT))
             .map_err(|errno| EngineError::io("SO_RCVTIMEO")(errno.into()))?;
         let mut command = Command::new(&self.exe);
+        if self.bare {
+            command.env_clear();
+        }
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
-        command.env(ROLE, format!("{}:{mode}", std::process::id())).stdin(theirs);
+        // Of one length, whatever the pid: what lies above the stack has a say in where the stack begins.
+        command.env(ROLE, format!("{:010}:{mode}", std::process::id())).stdin(theirs);
         if self.quiet {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }

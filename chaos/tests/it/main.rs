@@ -1,3 +1,4 @@
 //! The `chaos` program, run as a user would.
 
 mod run;
+mod sweep;
