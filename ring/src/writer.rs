@@ -430,10 +430,13 @@ impl<M: Memory> Writer<M> {
                 return Err(self.end_with(PushError::Truncated));
             }
             let Some(slot) = slot else {
+                self.check_open()?;
                 // Nobody is in the way, so the limit is the published position plus the capacity; what is staged lies beyond.
                 return Err(self.full(None, self.own.published.position));
             };
             if !self.reclaim(slot) {
+                // Nobody may ever drain a generation that was ended: there, full is not for now but for ever.
+                self.check_open()?;
                 return Err(self.full(Some(slot), slowest));
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ringward_recovery::{Event, OpenError, SendError};
+use ringward_recovery::{Durability, Event, From, OpenError, SendError};
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Access;
 use ringward_ring::succession;
@@ -259,4 +259,29 @@ fn supersession_back_and_forth_keeps_the_stream_whole() {
     }
     assert_eq!(take(&mut reader, 20).0, text(0..20));
     assert_eq!(reader.recv(&mut [0; 64], SHORT).unwrap(), None);
+}
+
+/// Its ring is full when it is fenced, and nobody drains it: it is told that it was fenced, not for ever that there is no room.
+#[test]
+fn a_fenced_writer_whose_ring_is_full_is_told_so() {
+    let _alarm = Alarm::new();
+    for durable_too in [false, true] {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let mut old = channel.writer().unwrap();
+        let reader = durable_too.then(|| durable(&channel, "d"));
+        let ephemeral = channel.reader("e", Durability::Ephemeral, From::Latest).unwrap();
+        let full = loop {
+            if let Err(error) = old.try_push(0, &[0; 100]) {
+                break error;
+            }
+        };
+        assert!(matches!(full, SendError::Push(PushError::Full { .. })), "{full}");
+        let _next = channel.supersede().unwrap();
+        let told = old.try_push(0, b"late").unwrap_err();
+        assert!(matches!(told, SendError::Push(PushError::Fenced)), "{told}");
+        let told = old.batch().push(0, b"late").unwrap_err();
+        assert!(matches!(told, PushError::Fenced), "{told}");
+        drop((reader, ephemeral));
+    }
 }

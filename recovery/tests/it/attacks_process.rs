@@ -17,7 +17,7 @@ use crate::common::{Bed, config, durable};
 #[test]
 fn a_stopped_writer_that_wakes_up_is_fenced_and_what_it_was_told_is_true() {
     let _alarm = Alarm::new();
-    for round in 0..2 {
+    for round in 0..5 {
         let bed = Bed::new();
         let channel = bed.channel(config());
         let mut kid = Kid::spawn("pushes", &bed);
