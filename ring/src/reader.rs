@@ -348,7 +348,9 @@ impl<M: Memory> Reader<M> {
             return Err(RecvError::Truncated { next: at.sequence });
         }
         self.next = Mark { position: at.position + header.span(), sequence: at.sequence + 1 };
-        self.memory.slots()[self.slot].taken.store(self.next.sequence, Ordering::Relaxed);
+        // What an earlier holder of this place had in hand stays marked, should this one die on the way through it.
+        let taken = self.next.sequence.max(self.redelivered_until);
+        self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
         Ok(Some(Taken::Record {
             sequence: at.sequence,
             record_type: header.record_type,
@@ -505,7 +507,8 @@ impl<M: Memory> Reader<M> {
         let at = found.unwrap_or(to);
         self.next = at;
         self.limit = to.position;
-        self.memory.slots()[self.slot].taken.store(at.sequence, Ordering::Relaxed);
+        let taken = at.sequence.max(self.redelivered_until);
+        self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
         self.release();
         let count = at.sequence.saturating_sub(lost_from);
         if count == 0 {

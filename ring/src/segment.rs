@@ -28,12 +28,13 @@ use crate::layout::{
 };
 use crate::memory::{Data, Memory, Shape, Slept};
 use crate::reader::Reader;
+use crate::succession;
 use crate::sys::file::{self, FileKey, OpenError, Trust};
 use crate::sys::lock::{self, Held, Mode};
 use crate::sys::map::{self, Dump, MapError, Mapping};
 use crate::sys::{barrier, futex, robust};
 use crate::table::{self, From, Joined, ReaderCard};
-use crate::word::{SlotState, State};
+use crate::word::{End, SlotState, State};
 
 /// Why a segment could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -425,6 +426,13 @@ impl Segment {
             cursor::Reading::Sound(mark) | cursor::Reading::Checkpoints { higher: mark, .. } => mark,
             cursor::Reading::Damaged => Mark { position: u64::MAX, sequence: u64::MAX },
         };
+        // A dead writer's end lies at its higher checkpoint, beyond a position that it did not come to store; readers went there.
+        let published = match succession::end(self) {
+            Ok(End::At(end)) if end > published.position => {
+                succession::sequence_at(self, end).map_or(published, |sequence| Mark { position: end, sequence })
+            }
+            _ => published,
+        };
         let at = match reading.cursor {
             cursor::Reading::Sound(mark) | cursor::Reading::Checkpoints { lower: mark, .. }
                 if mark.position <= published.position =>
@@ -436,7 +444,12 @@ impl Segment {
             _ => Mark { position: 0, sequence: self.identity.first_sequence },
         };
         table::write_card(shared, card, self.identity.segment);
-        let taken = reading.taken.max(at.sequence);
+        if reading.taken > published.sequence {
+            // Damaged: nobody took what was not written. What is written from now on is nobody's second time.
+            shared.taken.store(published.sequence, Ordering::Relaxed);
+        }
+        // Otherwise it is left as it stands: what lies between it and the place is still to be told, or was handed out before.
+        let taken = reading.taken.min(published.sequence);
         let reader = Reader::resume(Arc::clone(self), slot, at, taken, barrier::register());
         shared.state.store(SlotState::ACTIVE.0, Ordering::Release);
         Ok(reader)

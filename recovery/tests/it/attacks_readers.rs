@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringward_recovery::{
-    Durability, Event, From, GapReason, OpenError, ReceiveError, SendError, WhenChainFull, generation_name,
+    Durability, Event, From, GapReason, OpenError, Reader, ReceiveError, SendError, WhenChainFull, generation_name,
 };
 use ringward_ring::layout::record_len;
 use ringward_ring::memory::Memory;
@@ -14,7 +14,7 @@ use ringward_ring::word::{Kind, SlotState};
 use ringward_ring::writer::PushError;
 use rstest::rstest;
 
-use crate::attacks::{Alarm, LONG, SHORT, carried, push_text, reclaim, take, text, until};
+use crate::attacks::{Alarm, LONG, SHORT, carried, push_text, reclaim, take, text, until, writer_cursor};
 use crate::common::{Bed, config, durable};
 
 fn full(result: Result<u64, SendError>) -> bool {
@@ -510,4 +510,82 @@ fn a_durable_reader_in_a_slot_that_the_successor_lacks_is_not_dropped_silently()
     let (records, events) = crate::common::all(&mut readers[1]);
     assert!(records.len() > 2 && records.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{records:?}");
     assert!(!events.iter().any(|event| matches!(event, Event::Gap { .. })), "{events:?}");
+}
+
+/// A writer dies between the checkpoint of its last push and the position. Its end lies behind that record; a reader that
+/// took it stands further than the position says, and its place counts all the same.
+#[test]
+fn a_reader_that_took_the_last_push_of_a_dead_writer_is_followed_from_there() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 0..14);
+    let segment = writer.segment().clone();
+    let cursor = writer_cursor(&segment);
+    let before = cursor.checkpoints.iter().map(|mark| mark.position.load(Ordering::SeqCst)).min().unwrap();
+    assert!(before < cursor.position.swap(before, Ordering::SeqCst));
+    drop((writer, segment));
+    let mut writer = channel.writer().unwrap();
+    assert_eq!(writer.next_sequence(), 14);
+    let mut buf = [0; 64];
+    for n in 0..14 {
+        let event = reader.recv(&mut buf, LONG).unwrap();
+        assert!(matches!(event, Some(Event::Record { sequence, .. }) if sequence == n), "{event:?}");
+    }
+    reader.release();
+    assert_eq!(reader.generation(), 1, "it has not moved on yet");
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 14..15);
+    let (records, events) = take(&mut reader, 1);
+    assert_eq!(records, text(14..15));
+    assert_eq!(events, [Event::Restarted { old: 1, new: 2 }]);
+}
+
+/// Takes `count` records without releasing any; which of them were marked.
+fn marks(reader: &mut Reader, count: usize) -> Vec<(u64, bool)> {
+    let mut buf = [0; 64];
+    reader.set_auto_release(false);
+    let taken = (0..count).map(|_| match reader.recv(&mut buf, LONG).unwrap() {
+        Some(Event::Record { sequence, redelivered, .. }) => (sequence, redelivered),
+        other => panic!("{other:?}"),
+    });
+    taken.collect()
+}
+
+#[test]
+fn what_was_taken_once_is_marked_after_a_second_death_too() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut first = durable(&channel, "d");
+    push_text(&mut writer, 0..4);
+    assert_eq!(marks(&mut first, 3), [(0, false), (1, false), (2, false)]);
+    drop(first);
+    assert_eq!(marks(&mut durable(&channel, "d"), 1), [(0, true)]);
+    let mut third = durable(&channel, "d");
+    assert_eq!(marks(&mut third, 4), [(0, true), (1, true), (2, true), (3, false)]);
+}
+
+#[test]
+fn nothing_is_marked_that_was_written_after_the_claim() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 0..2);
+    assert_eq!(marks(&mut reader, 1), [(0, false)]);
+    drop(reader);
+    // Damaged: it says that more was taken than was ever written.
+    writer.segment().slots()[0].taken.store(100, Ordering::SeqCst);
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 2..4);
+    assert_eq!(marks(&mut reader, 3)[2], (2, false));
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    assert_eq!(marks(&mut reader, 4), [(0, true), (1, true), (2, true), (3, false)]);
 }
