@@ -1,7 +1,7 @@
 //! The thread beside a writer: beats, notices that the segment was unlinked or damaged, remembers who reads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +24,11 @@ struct Shared {
     readers: Mutex<Vec<Carried>>,
 }
 
+/// From the first beat to the first chores.
+const SETTLE: Duration = Duration::from_millis(2);
+
 /// What a writer need not do before its first record: its thread does it at the first beat, and looks again at each.
+#[derive(Debug)]
 pub(crate) struct Chores {
     /// The channel's directory, whose drained generations are unlinked.
     pub(crate) dir: ChannelDir,
@@ -37,7 +41,12 @@ pub(crate) struct Chores {
 }
 
 /// Things to be dropped when there is time for it.
-pub(crate) type Leftovers = Vec<Box<dyn Send>>;
+pub(crate) type Leftovers = Vec<Box<dyn Leftover>>;
+
+/// One of them.
+pub(crate) trait Leftover: Send + std::fmt::Debug {}
+
+impl<T: Send + std::fmt::Debug> Leftover for T {}
 
 impl Chores {
     fn run(&mut self) {
@@ -50,6 +59,40 @@ impl Chores {
     }
 }
 
+/// What a beat thread is to do, for whom.
+#[derive(Debug)]
+struct Duty {
+    shared: Arc<Shared>,
+    segment: Arc<Segment>,
+    interval: Duration,
+    chores: Chores,
+}
+
+/// A beat thread that waits for its writer: a standby has it ready, because making a thread takes longer than an election.
+/// Dropping it sends the thread home.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    give: mpsc::SyncSender<Duty>,
+    thread: JoinHandle<()>,
+}
+
+impl Seat {
+    /// Starts the thread; `None` if the system won't have one more now: it is then tried again when it is needed.
+    pub(crate) fn take() -> Option<Seat> {
+        let (give, duty) = mpsc::sync_channel::<Duty>(1);
+        let body = move || {
+            if let Ok(duty) = duty.recv() {
+                run(duty);
+            }
+        };
+        let thread = std::thread::Builder::new().name("ringward-beat".into()).stack_size(128 << 10).spawn(body);
+        thread
+            .inspect_err(|error| tracing::debug!(%error, "no beat thread in reserve"))
+            .ok()
+            .map(|thread| Seat { give, thread })
+    }
+}
+
 /// A running beat thread; dropping it stops and joins it.
 #[derive(Debug)]
 pub(crate) struct Beat {
@@ -58,8 +101,9 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
-    /// Starts to beat on `segment` every `interval`; zero promises no beats and starts no thread: the chores are done now.
-    pub(crate) fn start(segment: &Arc<Segment>, interval: Duration, mut chores: Chores) -> Beat {
+    /// Starts to beat on `segment` every `interval`, on the thread of `seat` or a new one; zero promises no beats and starts no
+    /// thread: the chores are done now.
+    pub(crate) fn start(segment: &Arc<Segment>, interval: Duration, mut chores: Chores, seat: Option<Seat>) -> Beat {
         let shared = Arc::new(Shared {
             stop: Mutex::new(false),
             changed: Condvar::new(),
@@ -73,20 +117,12 @@ impl Beat {
             }
             return Beat { shared, thread: None };
         }
-        let thread = {
-            let (shared, segment) = (Arc::clone(&shared), Arc::clone(segment));
-            std::thread::Builder::new()
-                .name("ringward-beat".into())
-                .stack_size(128 << 10)
-                .spawn(move || run(&shared, &segment, interval, chores))
-        };
-        let thread = match thread {
-            Ok(thread) => Some(thread),
-            Err(error) => {
-                tracing::warn!(%error, "cannot start the beat thread; this writer may pass for a stuck one");
-                None
-            }
-        };
+        let duty = Duty { shared: Arc::clone(&shared), segment: Arc::clone(segment), interval, chores };
+        let thread =
+            seat.or_else(Seat::take).and_then(|Seat { give, thread }| give.send(duty).is_ok().then_some(thread));
+        if thread.is_none() {
+            tracing::warn!("cannot start the beat thread; this writer may pass for a stuck one");
+        }
         Beat { shared, thread }
     }
 
@@ -114,17 +150,27 @@ impl Drop for Beat {
     }
 }
 
-fn run(shared: &Shared, segment: &Arc<Segment>, interval: Duration, mut chores: Chores) {
+fn run(duty: Duty) {
+    let Duty { shared, segment, interval, mut chores } = duty;
+    let mut settled = false;
     // Rings at the standbys when this process dies, before the kernel has torn its memory down and dropped its locks.
     let _life = segment.hold_life().inspect_err(|error| tracing::debug!(%error, "no robust futex")).ok();
     let Ok(mut stop) = shared.stop.lock() else { return };
     while !*stop {
-        writer::beat(segment, owner::wall_clock());
+        writer::beat(&segment, owner::wall_clock());
         let lost = segment.poisoned() || segment.links().is_ok_and(|links| links == 0) || segment.recheck().is_err();
         if lost {
             shared.alarm.store(true, Ordering::Relaxed);
         } else if let Ok(mut readers) = shared.readers.lock() {
-            *readers = table::to_carry(segment).0;
+            *readers = table::to_carry(&segment).0;
+        }
+        if !settled {
+            // Readers are on their way over: what can wait does not take a processor from them.
+            settled = true;
+            match shared.changed.wait_timeout_while(stop, interval.min(SETTLE), |stop| !*stop) {
+                Ok((again, _)) if !*again => stop = again,
+                Ok(_) | Err(_) => return,
+            }
         }
         drop(stop);
         chores.run();

@@ -13,6 +13,7 @@ use ringward_ring::table::{self, From, ReaderName, SlotReading};
 use ringward_ring::word::{End, Kind, State};
 use tracing::debug;
 
+use crate::beat::Leftover;
 use crate::chain::{self, Found, Standing, Tidied};
 use crate::config::Config;
 use crate::error::OpenError;
@@ -119,8 +120,8 @@ impl Channel {
             let ambition = Ambition { birth: true, reopen: true, supersede: None, dead: None, hint: None };
             match self.claim(ambition, &mut None)? {
                 Claim::Ours(dir, segment, left) => {
-                    let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Send>).collect();
-                    return Ok(Writer::new(self.clone(), dir, segment, left));
+                    let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Leftover>).collect();
+                    return Ok(Writer::new(self.clone(), dir, segment, left, None));
                 }
                 Claim::Theirs(_, number, segment) => match owned(number, &segment) {
                     // Held, though its owner is gone: in passing, by a watchdog or another starter that looks; or a leak.
@@ -192,8 +193,8 @@ impl Channel {
         let ambition = Ambition { birth: true, reopen: true, supersede: newest, dead: None, hint: None };
         match self.claim(ambition, &mut None)? {
             Claim::Ours(dir, segment, left) => {
-                let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Send>).collect();
-                Ok(Writer::new(self.clone(), dir, segment, left))
+                let left = left.into_iter().map(|left| Box::new(left) as Box<dyn Leftover>).collect();
+                Ok(Writer::new(self.clone(), dir, segment, left, None))
             }
             Claim::Theirs(_, number, segment) => Err(owned(number, &segment)),
             Claim::Closed(generation) => Err(OpenError::Closed { generation }),

@@ -5,6 +5,7 @@
 //! process touched is ever repaired.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod beat;
 mod chain;
 mod channel;

@@ -77,17 +77,27 @@ pub(crate) fn is_dying(owner: &Owner) -> bool {
     })
 }
 
-/// Whether the kernel says that a written-down owner is ending, or gone: its first thread has let go of its memory.
+/// A thread of a written-down owner, as the kernel shows it: whether it still has its memory.
 ///
-/// Asked through /proc/PID/exe, which has nothing to say from that moment on. Not through /proc/PID/stat: whoever reads that
-/// holds on to the memory meanwhile, and if he is the last, tearing it down falls to him.
-pub(crate) fn is_ending(owner: &Owner) -> bool {
-    if owner.pid == 0 || owner.start == 0 || owner.pid_namespace != this_namespace() {
-        return false;
+/// Asked through /proc/PID/task/TID/exe, which has nothing to say from the moment on at which the thread lets go of its memory, a
+/// microsecond after the kernel has walked its robust futexes. Not through /proc/PID/stat: whoever reads that holds on to
+/// the memory meanwhile, and if he is the last, tearing it down falls to him.
+#[derive(Debug)]
+pub(crate) struct Pulse(String);
+
+impl Pulse {
+    /// `None` if the thread can't be seen alive from here: another pid namespace, no /proc, processes of others hidden, or
+    /// there is no such thread. Only one that was seen can be missed.
+    pub(crate) fn feel(owner: &Owner, thread: u32) -> Option<Pulse> {
+        let here = owner.pid != 0 && owner.start != 0 && owner.pid_namespace == this_namespace();
+        let pulse = here.then(|| Pulse(format!("/proc/{}/task/{thread}/exe", owner.pid)))?;
+        (fs::read_link(&pulse.0).is_ok() && whereabouts(owner) == Whereabouts::Here).then_some(pulse)
     }
-    match fs::read_link(format!("/proc/{}/exe", owner.pid)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::read_link("/proc/self/exe").is_ok(),
-        _ => false,
+
+    /// Whether it has ended since. Never because /proc went away: that shows nothing of this process either.
+    pub(crate) fn stopped(&self) -> bool {
+        let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        fs::read_link(&self.0).is_err_and(gone) && fs::read_link("/proc/self/exe").is_ok()
     }
 }
 
@@ -106,6 +116,28 @@ pub(crate) fn wall_clock() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_ended_is_missed_and_one_never_seen_is_not() {
+        let me = this_process();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()).unwrap();
+            let _ = ended.recv();
+        });
+        let tid = told.recv().unwrap();
+        let pulse = Pulse::feel(&me, tid).expect("it lives");
+        assert!(!pulse.stopped());
+        assert!(Pulse::feel(&Owner { start: me.start + 1, ..me }, tid).is_none(), "another process of that number");
+        assert!(Pulse::feel(&Owner { pid_namespace: 1, ..me }, tid).is_none(), "from elsewhere");
+        drop(end);
+        thread.join().unwrap();
+        while !pulse.stopped() {
+            std::thread::yield_now(); // the thread is joined a moment before the kernel has done with it
+        }
+        assert!(Pulse::feel(&me, tid).is_none(), "never seen alive");
+    }
 
     #[test]
     fn this_process_is_here_and_another_start_time_is_not() {

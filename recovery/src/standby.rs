@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ringward_ring::build::{BuildError, Prepared, Spec};
@@ -20,19 +21,23 @@ use ringward_ring::sys::robust::Holder;
 use ringward_ring::word::State;
 use tracing::{debug, info, warn};
 
-use crate::beat::Leftovers;
+use crate::aside::Aside;
+use crate::beat::{Leftover, Leftovers, Seat};
 use crate::channel::{Ambition, Channel, Claim};
 use crate::config::WhenStuck;
 use crate::error::OpenError;
 use crate::namespace::ChannelDir;
 use crate::observer::Observer;
-use crate::owner::{self, Whereabouts};
+use crate::owner::{self, Pulse, Whereabouts};
 use crate::succession;
 use crate::watch::{Bell, Watch};
 use crate::writer::Writer;
 
 /// Longest time between two looks at a parked standby's evidence.
 const TICK: Duration = Duration::from_millis(250);
+/// How long one who sees that another is already about to follow lets it pass: two at once only take each other's processor.
+/// If that one dies or stops meanwhile, this is what it costs.
+const COURTESY: Duration = Duration::from_millis(1);
 
 /// Whether a standby has its segment ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,90 +96,155 @@ pub struct Standby {
     cancelled: Arc<AtomicBool>,
     prepared: Option<(Prepared, FileKey)>,
     post: Option<Post>,
+    /// The thread that will beat.
+    seat: Option<Seat>,
     /// The watch of the last post: the directory is the same one, and closing it takes the kernel milliseconds.
-    spare_watch: Option<(Watch, FileKey)>,
+    spare_watch: Option<(Arc<Watch>, FileKey)>,
+    /// The relay of the last post.
+    dismissed: Option<Dismissed>,
     no_room: Option<String>,
 }
 
 impl Drop for Standby {
     fn drop(&mut self) {
-        if let Some(post) = self.post.take() {
-            close_aside(post.watch);
-        }
-        if let Some((watch, _)) = self.spare_watch.take() {
-            close_aside(watch);
-        }
+        let relay = self.post.as_mut().and_then(|post| post.relay.take());
+        let dismissed = relay.map(Relay::dismiss).into_iter().chain(self.dismissed.take()).collect();
+        let watch = self.post.take().map(|post| post.watch).or(self.spare_watch.take().map(|(watch, _)| watch));
+        close_aside(watch, dismissed);
     }
 }
 
 /// Closes a watch on a thread of its own: the kernel waits there for a grace period of its own (some milliseconds), and
 /// whoever was elected has better things to do.
-fn close_aside(watch: Watch) {
-    let _ = std::thread::Builder::new().name("ringward-close".into()).stack_size(64 << 10).spawn(move || drop(watch));
+fn close_aside(watch: Option<Arc<Watch>>, dismissed: Vec<Dismissed>) {
+    if watch.is_some() || !dismissed.is_empty() {
+        let close = move || drop((dismissed, watch));
+        let _ = thread::Builder::new().name("ringward-close".into()).stack_size(64 << 10).spawn(close);
+    }
 }
 
-/// A thread that sleeps on the writer's robust futex and rings the standby's bell when its holder dies: before the kernel
-/// drops the writer's locks, which it does only after tearing its memory down.
+/// Tells a standby that sleeps on its writer's robust futex of everything else that it waits for: the writer's lock, a change of
+/// the directory, its cancellation.
+///
+/// The standby itself sleeps on the futex, and not another thread for it: the one whom the dying writer wakes goes on at
+/// once, while one more thread would have to be woken at the moment at which processors are hardest to get.
 #[derive(Debug)]
-struct DeathKnell {
-    shared: Arc<Knell>,
-    segment: Arc<Segment>,
+struct Relay {
+    shared: Arc<Relayed>,
+    bell: Bell,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
-struct Knell {
+struct Relayed {
     stop: AtomicBool,
     rang: AtomicBool,
 }
 
-impl DeathKnell {
-    fn listen(segment: &Arc<Segment>, bell: &Bell) -> Option<DeathKnell> {
-        let shared = Arc::new(Knell::default());
-        let (knell, heard, bell) = (Arc::clone(&shared), Arc::clone(segment), bell.clone());
-        let listen = move || {
-            while !knell.stop.load(Ordering::Acquire) {
-                match heard.wait_life(TICK) {
-                    Holder::Died => {
-                        knell.rang.store(true, Ordering::Release);
-                        return bell.ring();
-                    }
-                    Holder::Alive => {}
-                    Holder::Nobody => std::thread::sleep(TICK / 10), // it promised no beats, or has not begun
-                    Holder::Fault => return,
+impl Relay {
+    /// For the calling thread. `None` if the system has no thread to spare: the lock alone decides then.
+    fn start(segment: &Arc<Segment>, watch: &Arc<Watch>, bell: &Bell) -> Option<Relay> {
+        let shared = Arc::new(Relayed::default());
+        let (segment, watch, heard, waiter) = (Arc::clone(segment), Arc::clone(watch), bell.clone(), thread::current());
+        let relayed = Arc::clone(&shared);
+        let body = move || {
+            while !relayed.stop.load(Ordering::Acquire) {
+                if watch.wait(Some(&heard), TICK).is_err() {
+                    thread::sleep(TICK / 10); // the standby looks by itself at each of its ticks
                 }
+                if words::state(&segment) != State::OPEN {
+                    // Somebody follows already, perhaps this very process: it has the processors first.
+                    thread::sleep(COURTESY);
+                    if relayed.stop.load(Ordering::Acquire) {
+                        return;
+                    }
+                }
+                relayed.rang.store(true, Ordering::SeqCst);
+                segment.stir_life();
+                waiter.unpark();
             }
         };
-        let thread = std::thread::Builder::new().name("ringward-knell".into()).stack_size(64 << 10).spawn(listen);
-        thread.inspect_err(|error| debug!(%error, "cannot listen for the writer's death")).ok()?;
-        Some(DeathKnell { shared, segment: Arc::clone(segment) })
+        let thread = thread::Builder::new().name("ringward-relay".into()).stack_size(64 << 10).spawn(body);
+        let thread = thread.inspect_err(|error| debug!(%error, "no thread to relay: the lock decides")).ok()?;
+        Some(Relay { shared, bell: bell.clone(), thread })
     }
 
     /// Whether it rang, once.
     fn rang(&self) -> bool {
-        self.shared.rang.swap(false, Ordering::AcqRel)
+        self.shared.rang.swap(false, Ordering::SeqCst)
+    }
+
+    /// Sends it home without waiting for it: it goes at the next thing that it hears.
+    fn dismiss(self) -> Dismissed {
+        self.shared.stop.store(true, Ordering::Release);
+        Dismissed { bell: self.bell, thread: Some(self.thread) }
     }
 }
 
-impl Drop for DeathKnell {
+/// A relay on its way home. Dropping it waits for it: two at once would take each other's news.
+#[derive(Debug)]
+struct Dismissed {
+    bell: Bell,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Dismissed {
     fn drop(&mut self) {
-        // Not waited for: it leaves as soon as it is stirred.
-        self.shared.stop.store(true, Ordering::Release);
-        self.segment.stir_life();
+        self.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
 /// What it is parked on.
 #[derive(Debug)]
 struct Post {
-    knell: Option<DeathKnell>,
+    relay: Option<Relay>,
+    /// The thread that beats for the writer, once it was seen.
+    pulse: Option<(u32, Option<Pulse>)>,
     number: u64,
     segment: Arc<Segment>,
     dir: ChannelDir,
     parked: ParkedLock,
-    watch: Watch,
+    watch: Arc<Watch>,
     observer: Observer,
     told_stuck: bool,
     killed: bool,
+}
+
+impl Post {
+    /// Waits until there is something to look at, at most `limit`; says whether the writer was seen to die.
+    fn wait(&mut self, bell: &Bell, limit: Duration) -> Result<bool, OpenError> {
+        let holder = self.segment.life_holder();
+        if let Some(thread) = holder.filter(|thread| self.pulse.as_ref().is_none_or(|(felt, _)| felt != thread)) {
+            let pulse = Pulse::feel(&self.segment.identity().owner, thread);
+            if pulse.is_some() && self.relay.is_none() {
+                self.relay = Relay::start(&self.segment, &self.watch, bell);
+            }
+            self.pulse = Some((thread, pulse));
+        }
+        let Some(relay) = &self.relay else {
+            self.watch.wait(Some(bell), limit).map_err(OpenError::system("wait for the writer's lock"))?;
+            return Ok(false);
+        };
+        match self.segment.wait_life(limit, || relay.rang()) {
+            Holder::Alive => {}
+            Holder::Died => {
+                // Only what was seen alive and is gone now is believed: anybody who may write here can store the mark.
+                if let Some((_, Some(pulse))) = &self.pulse
+                    && has_stopped(pulse)
+                {
+                    self.pulse = None;
+                    return Ok(true);
+                }
+                thread::park_timeout(limit);
+            }
+            Holder::Nobody | Holder::Fault => thread::park_timeout(limit),
+        }
+        relay.rang();
+        Ok(false)
+    }
 }
 
 enum Next {
@@ -192,7 +262,9 @@ impl Standby {
             cancelled: Arc::new(AtomicBool::new(false)),
             prepared: None,
             post: None,
+            seat: None,
             spare_watch: None,
+            dismissed: None,
             no_room: None,
         };
         // Have the segment ready; parked it is from the first wait on, which finds whoever died before it.
@@ -241,9 +313,9 @@ impl Standby {
                         self.prepared = None;
                         info!(channel = self.channel.name(), generation = segment.identity().generation, "elected");
                         let mut leftovers: Leftovers = Vec::new();
-                        leftovers.extend(left.map(|left| Box::new(left) as Box<dyn Send>));
-                        leftovers.extend(ended.take().map(|parked| Box::new(parked) as Box<dyn Send>));
-                        let writer = Writer::new(self.channel.clone(), dir, segment, leftovers);
+                        leftovers.extend(left.map(|left| Box::new(left) as Box<dyn Leftover>));
+                        leftovers.extend(ended.take().map(|parked| Box::new(parked) as Box<dyn Leftover>));
+                        let writer = Writer::new(self.channel.clone(), dir, segment, leftovers, self.seat.take());
                         return Ok(Outcome::Elected(Box::new(writer)));
                     }
                     Claim::Closed(generation) => return Ok(Outcome::Closed { generation }),
@@ -257,7 +329,8 @@ impl Standby {
                 Next::Return(outcome) => return Ok(outcome),
                 Next::Claim { dead: d, supersede: s } => {
                     next = (d, s);
-                    if let Some(Post { number, segment, dir, watch, parked, .. }) = self.post.take() {
+                    if let Some(Post { number, segment, dir, watch, parked, relay, .. }) = self.post.take() {
+                        self.dismissed = relay.map(Relay::dismiss);
                         self.spare_watch = Some((watch, dir.key()));
                         hint = Some((dir, number, segment));
                         // Its thread need not be waited for now.
@@ -272,15 +345,28 @@ impl Standby {
         let spare = self.spare_watch.take().filter(|(_, key)| *key == dir.key());
         let watch = match spare {
             Some((watch, _)) => watch,
-            None => Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?,
+            None => Arc::new(Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?),
         };
+        drop(self.dismissed.take());
         let parked = ParkedLock::learn(Arc::clone(segment.file()), WRITER_BYTE, Arc::clone(self.bell.fd()))
             .map_err(OpenError::system("park on the writer byte"))?;
+        if self.seat.is_none() && !self.channel.config().beat_interval.is_zero() {
+            self.seat = Seat::take();
+        }
         self.warm(&dir);
         let observer = Observer::new(&segment);
-        let knell = DeathKnell::listen(&segment, &self.bell);
-        self.post =
-            Some(Post { knell, number, segment, dir, parked, watch, observer, told_stuck: false, killed: false });
+        self.post = Some(Post {
+            relay: None,
+            pulse: None,
+            number,
+            segment,
+            dir,
+            parked,
+            watch,
+            observer,
+            told_stuck: false,
+            killed: false,
+        });
         Ok(())
     }
 
@@ -310,21 +396,21 @@ impl Standby {
         let config = self.channel.config();
         let Some(post) = self.post.as_mut() else { return Ok(Next::Claim { dead: None, supersede: None }) };
         loop {
+            let others = words::state(&post.segment) != State::OPEN;
             if post.parked.granted() {
+                if others {
+                    thread::sleep(COURTESY);
+                }
                 debug!(generation = post.number, "the writer's lock was granted: it is dead");
                 let dead = Some(post.segment.key());
                 return Ok(Next::Claim { dead, supersede: None });
-            }
-            if post.knell.as_ref().is_some_and(DeathKnell::rang) && ends(&post.segment.identity().owner) {
-                // Its locks fall later. The path is the one for a writer that may still live: right either way.
-                debug!(generation = post.number, "the writer is ending");
-                return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
             }
             if self.cancelled.swap(false, Ordering::AcqRel) {
                 return Ok(Next::Return(Outcome::Cancelled));
             }
             let newest = post.dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
             if newest != Some(post.number) || words::state(&post.segment) != State::OPEN {
+                thread::sleep(COURTESY);
                 return Ok(Next::Claim { dead: None, supersede: None });
             }
             if post.segment.writer_held().is_ok_and(|held| held == Held::Shared) {
@@ -368,22 +454,26 @@ impl Standby {
                 return Ok(Next::Return(Outcome::TimedOut));
             }
             let tick = if config.beat_ms() == 0 { TICK } else { TICK.min(config.stall_timeout / 4) };
-            post.watch
-                .wait(Some(&self.bell), left.min(tick))
-                .map_err(OpenError::system("wait for the writer's lock"))?;
+            if post.wait(&self.bell, left.min(tick))? {
+                // Its locks fall later. The path is the one for a writer that may still live: right either way.
+                debug!(generation = post.number, "the writer is ending");
+                return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
+            }
         }
     }
 }
 
-/// Whether a process whose beat thread died is ending: a few looks, because its other threads die at their own pace.
-fn ends(owner: &Owner) -> bool {
+/// Whether a thread that is said to have died has: a few looks, because it lets go of its memory a moment after it is said.
+fn has_stopped(pulse: &Pulse) -> bool {
+    let mut aside = None;
     (0..40).any(|look| {
         match look {
-            0 => {}
-            1..20 => std::thread::yield_now(),
-            _ => std::thread::sleep(Duration::from_micros(20)),
+            0..3 => {}
+            3 => aside = Aside::step(),
+            4..20 => thread::yield_now(),
+            _ => thread::sleep(Duration::from_micros(20)),
         }
-        owner::is_ending(owner)
+        pulse.stopped()
     })
 }
 

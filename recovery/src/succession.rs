@@ -49,6 +49,15 @@ pub(crate) enum Followed {
     LookAgain(Option<Prepared>),
 }
 
+/// Rings both bells of a generation when it goes out of scope, on whatever way.
+struct RingAtLast<'a>(&'a Arc<Segment>);
+
+impl Drop for RingAtLast<'_> {
+    fn drop(&mut self) {
+        succession::ring_all(self.0);
+    }
+}
+
 /// Ends `old` (generation `number`) and follows it.
 pub(crate) fn follow(
     channel: &Channel,
@@ -80,7 +89,9 @@ pub(crate) fn follow(
     });
     let word = |bad: ringward_ring::word::BadWord| OpenError::DamagedWord { generation: number, found: bad.0 };
     let end = succession::decide_end(old, published.map(|mark| mark.position)).map_err(word)?;
-    succession::ring_all(old);
+    // Whatever comes of it, everybody who sleeps here is told once, when there is something to go to: woken now they would find
+    // nothing yet, and be in the way. If this process is killed first, they look by themselves within 100 ms.
+    let told = RingAtLast(old);
     let (end, first_sequence) = match end {
         End::At(position) => {
             let known = knowledge.own_end.filter(|mark| mark.position == position).map(|mark| mark.sequence);
@@ -116,6 +127,7 @@ pub(crate) fn follow(
         lost_places: damaged > 0 || lost_table || old.identity().features.has(Features::LOST_PLACES),
     };
     next.finish(&place, &carried, State::CANDIDATE);
+
     let next = match next.link(dir.fd(), &generation_name(number + 1)) {
         Ok(next) => Arc::new(next),
         Err((LinkError::Taken, prepared)) => {
@@ -140,7 +152,7 @@ pub(crate) fn follow(
     if succession::shift_state(old, State::FENCING, State::SUCCEEDED) == State::CLOSED {
         succession::shift_state(old, State::CLOSED, State::SUCCEEDED);
     }
-    succession::ring_all(old);
+    drop(told);
     elders.push(Arc::clone(old.file()));
     next.set_elders(elders);
     info!(generation = number + 1, first_sequence, carried = carried.len(), "followed");

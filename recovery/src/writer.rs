@@ -10,7 +10,7 @@ use ringward_ring::segment::Segment;
 use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
 use tracing::{info, warn};
 
-use crate::beat::{Beat, Chores, Leftovers};
+use crate::beat::{Beat, Chores, Leftovers, Seat};
 use crate::channel::{Ambition, Channel, Claim};
 use crate::config::{Heal, WhenFull};
 use crate::error::{OpenError, SendError};
@@ -18,10 +18,16 @@ use crate::namespace::{ChannelDir, generation_name};
 use crate::owner;
 use crate::succession::{self, Followed, Knowledge};
 
-fn start_beat(channel: &Channel, dir: &ChannelDir, segment: &Arc<Segment>, left: Leftovers) -> Beat {
+fn start_beat(
+    channel: &Channel,
+    dir: &ChannelDir,
+    segment: &Arc<Segment>,
+    left: Leftovers,
+    seat: Option<Seat>,
+) -> Beat {
     let trust = *channel.namespace().trust();
     let chores = Chores { dir: dir.clone(), trust, wipe: channel.config().wipe, left };
-    Beat::start(segment, channel.config().beat_interval, chores)
+    Beat::start(segment, channel.config().beat_interval, chores, seat)
 }
 
 /// The writer of a channel. Dropping it leaves the channel without one, for a standby or the next writer to follow;
@@ -36,9 +42,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// `left` is what is done with and need not be waited for.
-    pub(crate) fn new(channel: Channel, dir: ChannelDir, segment: Arc<Segment>, left: Leftovers) -> Writer {
-        let beat = start_beat(&channel, &dir, &segment, left);
+    /// `left` is what is done with and need not be waited for; `seat` the beat thread, if there is one ready.
+    pub(crate) fn new(
+        channel: Channel,
+        dir: ChannelDir,
+        segment: Arc<Segment>,
+        left: Leftovers,
+        seat: Option<Seat>,
+    ) -> Writer {
+        let beat = start_beat(&channel, &dir, &segment, left, seat);
         Writer { channel, dir, ring: RingWriter::new(segment), beat, heals: 0 }
     }
 
@@ -235,7 +247,7 @@ impl Writer {
         };
         info!(from = number, to = next.identity().generation, "healed");
         // The new lock is held; only now let go of the old one, which goes with its last attachment.
-        self.beat = start_beat(&self.channel, &dir, &next, vec![Box::new(old)]);
+        self.beat = start_beat(&self.channel, &dir, &next, vec![Box::new(old)], None);
         self.dir = dir;
         self.ring = RingWriter::new(next);
         self.heals += 1;

@@ -292,16 +292,22 @@ impl Segment {
     }
 
     /// Waits until the thread that beats for the writer dies, at most `limit`; may return sooner. A hint: the word can be forged.
-    pub fn wait_life(&self, limit: Duration) -> robust::Holder {
+    /// `stirred` is asked just before the sleep: see [`robust::wait`].
+    pub fn wait_life(&self, limit: Duration, stirred: impl FnOnce() -> bool) -> robust::Holder {
         if self.mapping.poisoned() {
             return robust::Holder::Fault;
         }
-        robust::wait(&self.page().heartbeat.life, limit)
+        robust::wait(&self.page().heartbeat.life, limit, stirred)
+    }
+
+    /// The thread that beats for the writer, by its number in the writer's pid namespace, as it says itself; a claim, to be checked.
+    pub fn life_holder(&self) -> Option<u32> {
+        if self.mapping.poisoned() { None } else { robust::holder(&self.page().heartbeat.life) }
     }
 
     /// Makes everybody in [`wait_life`](Self::wait_life) look again.
     pub fn stir_life(&self) {
-        futex::wake_all(&self.page().heartbeat.life);
+        robust::stir(&self.page().heartbeat.life);
     }
 
     /// Whether somebody else holds the byte of `slot`.

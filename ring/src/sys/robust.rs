@@ -128,10 +128,24 @@ pub enum Holder {
     Fault,
 }
 
-/// Waits until the holder of `word` dies, at most `limit`; may return `Alive` sooner.
-pub fn wait(word: &AtomicU32, limit: Duration) -> Holder {
+/// The thread (its number in its own pid namespace) that holds `word`; `None` if nobody does, or it died.
+pub fn holder(word: &AtomicU32) -> Option<u32> {
     let seen = word.load(Ordering::Acquire);
-    if seen & OWNER_DIED != 0 {
+    Some(seen & libc::FUTEX_TID_MASK).filter(|tid| *tid != 0 && seen & OWNER_DIED == 0)
+}
+
+/// What the kernel leaves: the died bit and no holder. A single flipped bit of a held word is not that.
+fn says_died(seen: u32) -> bool {
+    seen & OWNER_DIED != 0 && seen & libc::FUTEX_TID_MASK == 0
+}
+
+/// Waits until the holder of `word` dies, at most `limit`; may return `Alive` sooner.
+///
+/// `stirred` is asked after this sleeper can be seen and before it sleeps: whoever makes it true and then calls [`stir`] is not
+/// missed.
+pub fn wait(word: &AtomicU32, limit: Duration, stirred: impl FnOnce() -> bool) -> Holder {
+    let seen = word.load(Ordering::Acquire);
+    if says_died(seen) {
         return Holder::Died;
     }
     if seen == 0 {
@@ -141,11 +155,23 @@ pub fn wait(word: &AtomicU32, limit: Duration) -> Holder {
     if seen != marked && word.compare_exchange(seen, marked, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Holder::Alive; // it changed: look again
     }
+    if stirred() {
+        return Holder::Alive;
+    }
     match futex::wait(word, marked, limit) {
         futex::Wait::Fault => Holder::Fault,
-        _ if word.load(Ordering::Acquire) & OWNER_DIED != 0 => Holder::Died,
+        _ if says_died(word.load(Ordering::Acquire)) => Holder::Died,
         _ => Holder::Alive,
     }
+}
+
+/// Makes everybody in [`wait`] look again.
+///
+/// The sleepers' mark is taken off first, so that one that has looked and does not sleep yet finds the word changed. Should this
+/// process die before it wakes them, they miss one announcement of a death, which is a hint anyhow.
+pub fn stir(word: &AtomicU32) {
+    word.fetch_and(!WAITERS, Ordering::AcqRel);
+    futex::wake_all(word);
 }
 
 #[cfg(test)]
@@ -160,10 +186,10 @@ mod tests {
     #[test]
     fn a_hold_given_back_is_nobodys_and_a_dead_thread_is_told() {
         let word = Arc::new(AtomicU32::new(0));
-        assert_eq!(wait(&word, Duration::ZERO), Holder::Nobody);
+        assert_eq!(wait(&word, Duration::ZERO, || false), Holder::Nobody);
         let given_back = Arc::clone(&word);
         std::thread::spawn(move || drop(hold(given_back, word_of).unwrap())).join().unwrap();
-        assert_eq!(wait(&word, Duration::ZERO), Holder::Nobody);
+        assert_eq!(wait(&word, Duration::ZERO, || false), Holder::Nobody);
         let held = Arc::clone(&word);
         let (tell, told) = std::sync::mpsc::channel();
         let holder = std::thread::spawn(move || {
@@ -173,19 +199,49 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
         });
         told.recv().unwrap();
-        let mut said = wait(&word, Duration::from_secs(60));
+        let mut said = wait(&word, Duration::from_secs(60), || false);
         while said == Holder::Alive {
-            said = wait(&word, Duration::from_secs(60));
+            said = wait(&word, Duration::from_secs(60), || false);
         }
         assert_eq!(said, Holder::Died);
         holder.join().unwrap();
-        assert_eq!(wait(&word, Duration::ZERO), Holder::Died);
+        assert_eq!(wait(&word, Duration::ZERO, || false), Holder::Died);
     }
 
     #[test]
     fn waiting_is_bounded() {
         let word = AtomicU32::new(1);
-        assert_eq!(wait(&word, Duration::from_millis(1)), Holder::Alive);
+        assert_eq!(wait(&word, Duration::from_millis(1), || false), Holder::Alive);
         assert_eq!(word.load(Ordering::Relaxed), 1 | WAITERS);
+    }
+
+    #[test]
+    fn one_flipped_bit_is_no_death() {
+        for bit in 0..32 {
+            let word = AtomicU32::new(4711 | WAITERS);
+            word.fetch_xor(1 << bit, Ordering::Relaxed);
+            assert_ne!(wait(&word, Duration::ZERO, || false), Holder::Died, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn whoever_stirs_is_not_missed() {
+        use core::sync::atomic::AtomicBool;
+        let (word, said) = (AtomicU32::new(4711), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for round in 0..2000 {
+                scope.spawn(|| {
+                    said.store(true, Ordering::SeqCst);
+                    stir(&word);
+                });
+                // A missed one would sleep for the whole minute, each time.
+                let begun = std::time::Instant::now();
+                while !said.swap(false, Ordering::SeqCst) {
+                    assert!(begun.elapsed() < Duration::from_secs(50), "round {round}: missed");
+                    let heard = wait(&word, Duration::from_secs(60), || said.load(Ordering::SeqCst));
+                    assert_eq!(heard, Holder::Alive);
+                }
+            }
+        });
     }
 }
