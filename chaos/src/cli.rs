@@ -53,7 +53,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "N", default_value_t = 150)]
     pub(crate) cuts: usize,
     /// Crash states of each operation whose recovery is itself swept
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) pairs: usize,
     /// Most instructions of each operation that get a real SIGKILL because none was killed at yet
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]

@@ -10,6 +10,7 @@ use ringward_ring::segment::{Access, AttachError, Segment};
 use ringward_ring::succession::{self, Drained};
 use ringward_ring::sys::file::{self, OpenError as FileOpenError, TEMPORARY_PREFIX, Trust};
 use ringward_ring::sys::lock::{self, Held};
+use ringward_ring::table;
 use ringward_ring::word::{End, State, Successor};
 use rustix::fs::AtFlags;
 use tracing::{debug, info};
@@ -112,6 +113,9 @@ pub(crate) fn confirm(before: &Arc<Segment>, candidate: &Arc<Segment>, number: u
         .map_err(|bad| OpenError::DamagedWord { generation: number - 1, found: bad.0 })?;
     let named = decided == Successor::Segment(id);
     if named {
+        if succession::state(candidate) == State::CANDIDATE {
+            table::drop_given_up(before, candidate);
+        }
         succession::shift_state(candidate, State::CANDIDATE, State::OPEN);
     }
     Ok(named)

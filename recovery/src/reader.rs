@@ -91,16 +91,25 @@ impl Reader {
         let me = owner::this_process();
         let card =
             ReaderCard { kind: durability.kind(), name, pid: me.pid, pid_namespace: me.pid_namespace, start: me.start };
+        let mut newcomer = false;
         for _ in 0..TRIES {
             let dir = channel.open_dir()?;
             let opened = match durability {
                 Durability::Durable => match claim_from_below(&channel, &dir, &card)? {
-                    Below::Claimed(ring, lost) => Some((ring, lost)),
+                    // Our own place, copied by a successor while we were on our way in: nothing in front of it was ours.
+                    Below::Claimed { ring, ours: true, .. } if newcomer => {
+                        ring.account(ring.next().sequence);
+                        Some((ring, None))
+                    }
+                    Below::Claimed { ring, lost, .. } => Some((ring, lost)),
                     Below::LookAgain => continue,
-                    Below::NotThere => join_newest(&channel, &dir, &card, from)?.map(|ring| {
-                        let lost = may_have_lost(&ring);
-                        (ring, lost)
-                    }),
+                    Below::NotThere => {
+                        newcomer = true;
+                        join_newest(&channel, &dir, &card, from)?.map(|ring| {
+                            let lost = may_have_lost(&ring);
+                            (ring, lost)
+                        })
+                    }
                 },
                 Durability::Ephemeral => join_newest(&channel, &dir, &card, from)?.map(|ring| (ring, None)),
             };
@@ -311,6 +320,12 @@ impl Reader {
         if let Some(mut ring) = self.ring.take() {
             ring.release();
             drop(ring.forget());
+        }
+        // A younger generation may keep the place already. Somebody else has it by now: then it is his.
+        if self.card.kind == Kind::DURABLE
+            && let Err(error) = forget(&self.channel, self.card.name)
+        {
+            debug!(name = self.name(), %error, "giving up a place in the other generations");
         }
     }
 
@@ -682,7 +697,12 @@ fn may_have_lost(ring: &RingReader<Arc<Segment>>) -> Option<Event> {
 }
 
 enum Below {
-    Claimed(RingReader<Arc<Segment>>, Option<Event>),
+    Claimed {
+        ring: RingReader<Arc<Segment>>,
+        lost: Option<Event>,
+        /// It was this process that wrote itself down there.
+        ours: bool,
+    },
     NotThere,
     LookAgain,
 }
@@ -735,7 +755,8 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
             count: known_loss(before.taken, first),
             reason: GapReason::Dropped,
         });
-        return Ok(Below::Claimed(reader, lost));
+        let ours = before.card.is_some_and(|found| (found.pid, found.start) == (card.pid, card.start));
+        return Ok(Below::Claimed { ring: reader, lost, ours });
     }
     Ok(if below.is_some() { Below::LookAgain } else { Below::NotThere })
 }
@@ -852,21 +873,40 @@ fn twin(segment: &Arc<Segment>, card: &ReaderCard, mine: usize) -> Option<Twin> 
     })
 }
 
-/// Forgets a durable reader that nobody holds, in every generation that has it, newest first.
+/// Forgets a durable reader that nobody holds, in every generation that has it.
 pub(crate) fn forget(channel: &Channel, name: ReaderName) -> Result<bool, OpenError> {
     let dir = channel.open_dir()?;
     let trust = *channel.namespace().trust();
+    let mut found = false;
+    // Until a look finds it nowhere: a successor may have copied it meanwhile. One that had copied it, and whose generation has
+    // no name yet at the last look, finds the place free when it is confirmed.
+    for _ in 0..TRIES {
+        match forget_once(&dir, name, &trust) {
+            Ok(true) => found = true,
+            // Free for a moment, and somebody took it: that is another reader.
+            Err(OpenError::NameHeld { .. }) if found => return Ok(true),
+            Ok(false) => {
+                chain::tidy(&dir, &trust, channel.config().wipe)?;
+                return Ok(found);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(OpenError::Busy { tries: TRIES })
+}
+
+/// Frees the places of `name` in the generations that bear a name now, newest first. Says whether there was one.
+fn forget_once(dir: &ChannelDir, name: ReaderName, trust: &file::Trust) -> Result<bool, OpenError> {
     let me = owner::this_process();
     let card = ReaderCard { kind: Kind::DURABLE, name, pid: me.pid, pid_namespace: me.pid_namespace, start: me.start };
-    let held = || OpenError::NameHeld { name: name.to_string() };
     // Hold its byte everywhere first: from below, as its holder would.
     let mut holding = Vec::new();
     for number in dir.generations().map_err(OpenError::system("list the channel"))? {
-        if let Found::Segment(segment) = chain::find(&dir, number, Access::Reader, &trust)
+        if let Found::Segment(segment) = chain::find(dir, number, Access::Reader, trust)
             && let Some(slot) = find_slot(&segment, &card, None)
         {
             if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {
-                return Err(held());
+                return Err(OpenError::NameHeld { name: name.to_string() });
             }
             holding.push((segment, slot));
         }
@@ -874,9 +914,9 @@ pub(crate) fn forget(channel: &Channel, name: ReaderName) -> Result<bool, OpenEr
     let found = !holding.is_empty();
     for (segment, slot) in holding.into_iter().rev() {
         let shared = &segment.slots()[slot];
-        shared.state.store(SlotState::FREE.0, std::sync::atomic::Ordering::Release);
+        shared.state.store(SlotState::FREE.0, std::sync::atomic::Ordering::SeqCst);
         succession::ring_space(&segment);
     }
-    chain::tidy(&dir, &trust, channel.config().wipe)?;
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst); // free here before the next look for younger ones
     Ok(found)
 }

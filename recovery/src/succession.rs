@@ -9,6 +9,7 @@ use ringward_ring::cursor::Mark;
 use ringward_ring::identity::{Features, Predecessor};
 use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
+use ringward_ring::sys::file::Trust;
 use ringward_ring::table::{self, Carried};
 use ringward_ring::word::{End, State};
 use rustix::fs::{AtFlags, Mode, RenameFlags};
@@ -200,6 +201,7 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
                 generation = number + 1,
                 "followed a generation that can't be read: an unknown number of records is lost"
             );
+            name_in_elder(dir, number, &next, trust);
             next.set_elders(chain::elders(dir, number + 1, trust));
             if let Err(error) = chain::tidy(dir, trust, false) {
                 debug!(%error, "tidying after a broken generation");
@@ -208,6 +210,20 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
         }
         Err((LinkError::System(source), _)) => Err(OpenError::System { doing: "link the segment", source }),
         Err((_, prepared)) => Ok(Followed::LookAgain(Some(prepared))),
+    }
+}
+
+/// Generation `number` can't be read. If it was cut before it was confirmed, the one before it has ended and names nobody: it names
+/// `next` then, or nothing could ever take it away.
+fn name_in_elder(dir: &ChannelDir, number: u64, next: &Segment, trust: &Trust) {
+    if let Some(before) = number.checked_sub(1).filter(|n| *n > 0)
+        && let Found::Segment(elder) = chain::find(dir, before, Access::Successor, trust)
+        && matches!(succession::end(&elder), Ok(End::At(_) | End::Unknown))
+    {
+        match succession::decide_successor(&elder, next.identity().segment) {
+            Ok(named) => debug!(generation = before, ?named, "followed over one that can't be read"),
+            Err(bad) => debug!(generation = before, word = bad.0, "the successor word is damaged"),
+        }
     }
 }
 

@@ -302,6 +302,18 @@ pub fn to_carry<M: Memory>(memory: &M) -> (Vec<Carried>, usize) {
     (carried, damaged)
 }
 
+/// Frees the places in `next`, a candidate that bears its name, which were given up in `old` after the candidate's builder had
+/// copied them. Whoever gives one up looks for younger generations afterwards: either he finds the candidate, or he was here first.
+pub fn drop_given_up<M: Memory>(old: &M, next: &M) {
+    fence(Ordering::SeqCst);
+    for (before, after) in old.slots().iter().zip(next.slots()) {
+        if SlotState(before.state.load(Ordering::SeqCst)) == SlotState::FREE {
+            let (kept, free) = (SlotState::CARRIED.0, SlotState::FREE.0);
+            let _ = after.state.compare_exchange(kept, free, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Writes the table of a generation that nobody sees yet.
 pub(crate) fn fill<M: Memory>(memory: &M, carried: &[Carried]) {
     let shape = memory.shape();

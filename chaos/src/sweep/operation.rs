@@ -15,6 +15,8 @@ pub(crate) enum Operation {
     ComeBack,
     /// A durable reader is forgotten by name.
     Forget,
+    /// A durable reader gives its place up.
+    GiveUp,
     /// A push with room in front of it.
     Push,
     /// A push that does not fit before the end of the ring.
@@ -58,13 +60,14 @@ pub(crate) enum Operation {
 use Operation as Op;
 
 /// The name of each, as on the command line.
-const NAMES: [(Op, &str); 25] = [
+const NAMES: [(Op, &str); 26] = [
     (Op::Create, "create"),
     (Op::Attach, "attach"),
     (Op::JoinDurable, "join-durable"),
     (Op::JoinEphemeral, "join-ephemeral"),
     (Op::ComeBack, "come-back"),
     (Op::Forget, "forget"),
+    (Op::GiveUp, "give-up"),
     (Op::Push, "push"),
     (Op::PushWrapping, "push-wrapping"),
     (Op::PushFilling, "push-filling"),

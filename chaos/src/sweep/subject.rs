@@ -138,6 +138,12 @@ fn operate(stage: &mut Stage, op: Operation) -> Came {
             Came::Joined(channel.reader(NEW, Durability::Ephemeral, From::Oldest))
         }
         (Op::ComeBack, Some(channel), ..) => Came::Joined(channel.reader(KEPT, Durability::Durable, From::Oldest)),
+        (Op::GiveUp, _, _, reader @ Some(_)) => {
+            if let Some(reader) = reader.take() {
+                reader.forget();
+            }
+            Came::Forgot(Ok(true))
+        }
         (Op::Forget, Some(channel), ..) => Came::Forgot(channel.forget_reader(KEPT)),
         (Op::Push | Op::PushWrapping | Op::PushFilling | Op::PushFull, _, Some(writer), _) => {
             let Some((nonce, payload)) = drafts.first() else { return Came::Nothing };
@@ -321,6 +327,10 @@ impl Stage {
                 self.populate(&THREE, Some(2))?;
                 self.reader = None;
                 self.say(format_args!("place {KEPT} 1 1 2 2 fresh"));
+            }
+            Op::GiveUp => {
+                self.populate(&THREE, Some(2))?;
+                self.say(format_args!("place {KEPT} 1 2 2 2 fresh"));
             }
             Op::Push => {
                 self.populate(&THREE, Some(2))?;

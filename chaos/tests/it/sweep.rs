@@ -63,6 +63,17 @@ fn two_sweeps_with_one_seed_count_and_find_the_same() {
     assert_eq!(counts(&first), counts(&second));
 }
 
+#[test]
+fn a_recovery_is_swept_in_turn() {
+    let (output, report) = sweep(&["--only", "release", "--mode", "pairs", "--pairs", "1", "--seed", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let row = &report["operations"][0];
+    assert_eq!(row["recoveries"]["done"], 1);
+    assert!(row["pairs"]["done"].as_u64().unwrap() > 1000, "each instruction of the recovery: {row:#}");
+    let percent = row["pairs"]["percent"].as_f64().unwrap();
+    assert!(percent > 0.0 && percent < 100.0, "a sample, and it says so: {row:#}");
+}
+
 /// The alarm works: a fault of each kind is noticed, as what it is.
 #[test]
 fn a_sweep_that_is_lied_to_goes_red() {

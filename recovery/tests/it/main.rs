@@ -13,4 +13,5 @@ mod attacks_steps;
 mod common;
 mod life;
 mod security;
+mod swept;
 mod watchdog;
