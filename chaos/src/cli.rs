@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::run;
 use crate::stop::Stop;
 use crate::sweep::operation::Operation;
 use crate::sweep::{self, Mode, Planted};
+use crate::{prove, run};
 
 /// Exit code for a command line that can't be.
 const EXIT_USAGE: i32 = 2;
@@ -29,6 +29,9 @@ enum Command {
     /// Stops each operation after each of its instructions, and judges what recovery makes of what is there; exit codes as
     /// of `run`
     Sweep(SweepArgs),
+    /// Plants bugs in the library, one at a time, and demands that a named test goes red for each; exit 0: all were
+    /// caught, 1: one survived, 2: usage, 3: a test was red without a bug, or nothing was tried
+    Prove(ProveArgs),
 }
 
 /// Options of `chaos sweep`.
@@ -70,6 +73,26 @@ pub(crate) struct SweepArgs {
     /// A fault of the sweep itself, to see that it is noticed
     #[arg(long, value_enum, hide = true)]
     pub(crate) planted: Option<Planted>,
+}
+
+/// Options of `chaos prove`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProveArgs {
+    /// Tries this canary only; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Prints all canaries, as rows of a table, and tries none
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Where the report is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Tries each canary so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) times: u32,
+    /// Tests that run at a time [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
 }
 
 /// Options of `chaos run`.
@@ -126,6 +149,7 @@ pub fn main() -> i32 {
                 EXIT_USAGE
             });
         }
+        Command::Prove(args) => return prove::run(&args, &Stop::listen()),
     };
     let most = ringward_ring::layout::max_record(args.capacity);
     if u64::from(args.payload.1) > most {

@@ -24,6 +24,7 @@ mod namespace;
 mod oracle;
 mod payload;
 mod progress;
+mod prove;
 mod quantiles;
 mod report;
 mod run;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use ringward_ring::canary;
 use ringward_ring::layout::WRITER_BYTE;
 use ringward_ring::segment::{Access, AttachError, Segment};
 use ringward_ring::succession::{self, Drained};
@@ -158,7 +159,11 @@ pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied
         match find(dir, oldest, Access::Successor, trust) {
             Found::Missing => {}
             // Not damaged, but a newer build's: its readers and writers can read it, and it is theirs to take away.
-            Found::Broken(error, _) if Verdict::of_error(&error) == Verdict::Incompatible => break,
+            Found::Broken(error, _)
+                if Verdict::of_error(&error) == Verdict::Incompatible && !canary!("newer-major-tidied-away") =>
+            {
+                break;
+            }
             Found::Broken(_, file) => {
                 // Nothing in it can be read any more. Its readers hold it mapped (and poisoned) and need no name; whoever
                 // comes later needs the next one. Only its own living writer, who heals itself, still counts on the name.
@@ -196,7 +201,9 @@ pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied
 pub(crate) fn sweep(dir: &ChannelDir, trust: &Trust) -> io::Result<()> {
     for name in entries(dir.fd())?.into_iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
         let Ok(file) = file::open_checked(dir.fd(), &name, true, trust) else { continue };
-        if !file_owned(&file)? && file::path_key(dir.fd(), &name)? == Some(file::file_key(file.as_fd())?) {
+        if (!file_owned(&file)? || canary!("living-builder-swept"))
+            && file::path_key(dir.fd(), &name)? == Some(file::file_key(file.as_fd())?)
+        {
             debug!(name, "unlink what a builder that died has left");
             match rustix::fs::unlinkat(dir.fd(), name.as_str(), AtFlags::empty()) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -224,5 +231,5 @@ fn unlinkable(dir: &ChannelDir, number: u64, segment: &Arc<Segment>, trust: &Tru
         Found::Broken(..) | Found::Missing => return Ok(false),
     }
     segment.set_elders(elders(dir, number, trust));
-    Ok(succession::drained(segment) == Drained::Yes)
+    Ok(succession::drained(segment) == Drained::Yes || canary!("drained-not-asked"))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringward_ring::build::Prepared;
+use ringward_ring::canary;
 use ringward_ring::identity::Identity;
 use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession as words;
@@ -282,7 +283,9 @@ impl Channel {
                 Found::Missing => continue,
                 Found::Segment(segment) => segment,
                 // A newer build's, dead or alive: not ours to follow, for its readers can read what we can't.
-                Found::Broken(error, _) if Verdict::of_error(&error) == Verdict::Incompatible => {
+                Found::Broken(error, _)
+                    if Verdict::of_error(&error) == Verdict::Incompatible && !canary!("newer-major-followed") =>
+                {
                     return Err(OpenError::Attach(error));
                 }
                 Found::Broken(error, file) => {
@@ -311,12 +314,14 @@ impl Channel {
             };
             let held = segment.writer_held().map_err(OpenError::system("look at the writer byte"))?;
             // A read lock is not a writer.
-            let dead = held != Held::Exclusive || ambition.dead == Some(segment.key());
-            if state == State::CLOSED && !ambition.reopen {
+            let dead = (held != Held::Exclusive && !(held == Held::Shared && canary!("read-lock-is-a-writer")))
+                || ambition.dead == Some(segment.key());
+            if state == State::CLOSED && !ambition.reopen && !canary!("closed-is-followed") {
                 chain::finish_close(&segment, number)?;
                 return Ok(Claim::Closed(number));
             }
-            if state == State::OPEN && !dead && ambition.supersede != Some(number) {
+            let unasked = canary!("superseded-unasked");
+            if state == State::OPEN && !dead && ambition.supersede != Some(number) && !unasked {
                 return Ok(Claim::Theirs(dir, number, segment));
             }
             debug!(generation = number, %state, dead, "about to follow");

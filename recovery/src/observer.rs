@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ringward_ring::canary;
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Segment;
 
@@ -36,7 +37,7 @@ impl Observer {
 
     /// Whether the writer promised beats and has been silent for `timeout`.
     pub(crate) fn is_silent(&mut self, segment: &Arc<Segment>, timeout: Duration) -> bool {
-        segment.identity().beat_interval != 0 && self.silent_for(segment) >= timeout
+        (segment.identity().beat_interval != 0 || canary!("quiet-is-stuck")) && self.silent_for(segment) >= timeout
     }
 
     /// As [`is_silent`](Self::is_silent), but true only once, until it beats again; a writer whose lock is free is not stuck but dead.

@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use ringward_ring::canary;
 use ringward_ring::identity::Owner;
 
 /// This process. What /proc does not tell (none mounted, hidden) is zero.
@@ -61,6 +62,7 @@ pub fn whereabouts(owner: &Owner) -> Whereabouts {
     }
     match start_time(owner.pid) {
         Some(start) if start == owner.start => Whereabouts::Here,
+        _ if canary!("leaked-lock-believed") => Whereabouts::Here,
         _ => Whereabouts::Gone,
     }
 }

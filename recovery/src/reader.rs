@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringward_ring::canary;
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::Features;
 use ringward_ring::image;
@@ -384,7 +385,8 @@ impl Reader {
     fn finish_close(&self, segment: &Arc<Segment>, generation: u64) -> Result<(), ReceiveError> {
         let unfinished = succession::state(segment) == State::CLOSED
             && matches!(succession::end(segment), Ok(End::Undecided))
-            && segment.writer_held().is_ok_and(|held| held != Held::Exclusive);
+            && segment.writer_held().is_ok_and(|held| held != Held::Exclusive)
+            && !canary!("close-not-finished");
         if unfinished {
             let trust = self.channel.namespace().trust();
             if let Found::Segment(ours) = chain::find(&self.dir, generation, Access::Successor, trust)
@@ -458,7 +460,7 @@ impl Reader {
                 Found::Missing | Found::Broken(..) => false,
             },
         };
-        if gone {
+        if gone && !canary!("death-not-told") {
             self.told_gone = true;
             self.queue.push_back(Event::WriterGone { generation });
         }
@@ -531,12 +533,16 @@ impl Reader {
             if identity.channel != old.identity().channel && identity.predecessor.is_some() {
                 continue;
             }
-            if succession::state(&segment) == State::CANDIDATE {
+            if succession::state(&segment) == State::CANDIDATE && !canary!("candidate-joined") {
                 self.help(number, &trust)?;
                 return Ok(Step::NotYet);
             }
             if number == from + 1 && !self.follows(&old, &segment) {
                 return Ok(Step::NotYet);
+            }
+            if canary!("done-before-move") {
+                let state = &old.slots()[slot].state;
+                state.store(SlotState::DONE.0, std::sync::atomic::Ordering::Release);
             }
             let Some(mut entered) = self.enter(&segment, slot, number)? else { continue };
             if let Some(turns) = self.spin {
@@ -546,13 +552,15 @@ impl Reader {
             let next = next.max(self.accounted);
             // Whoever takes this place over before the loss was told tells it.
             entered.account(next.min(begins));
-            if begins > next {
+            if begins > next && !canary!("loss-on-the-way-swallowed") {
                 let known = number == from + 1 && identity.predecessor.is_some_and(|p| p.end.is_some());
                 let count = if known { Some(begins - next) } else { known_loss(next, begins) };
                 let reason = if number > from + 1 { GapReason::Dropped } else { GapReason::Truncated };
                 self.queue.push_back(Event::Gap { from: next, count, reason });
             }
-            self.queue.push_back(Event::Restarted { old: from, new: number });
+            if !canary!("move-not-told") {
+                self.queue.push_back(Event::Restarted { old: from, new: number });
+            }
             debug!(from, to = number, slot = entered.slot(), "moved");
             let left = self.ring.replace(entered);
             self.observer = Observer::new(&segment);
@@ -572,6 +580,9 @@ impl Reader {
     /// Whether `next` is the one that follows `old`.
     fn follows(&self, old: &Arc<Segment>, next: &Arc<Segment>) -> bool {
         let id = next.identity().segment;
+        if canary!("followed-by-name-alone") {
+            return true;
+        }
         if !old.poisoned() {
             match succession::successor(old) {
                 Ok(Successor::Segment(named)) => return named == id,
@@ -713,7 +724,11 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
     let trust = *channel.namespace().trust();
     let held = || OpenError::NameHeld { name: card.name.to_string() };
     let mut below: Option<Arc<Segment>> = None;
-    for number in dir.generations().map_err(OpenError::system("list the channel"))? {
+    let mut numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+    if canary!("claimed-from-above") {
+        numbers.reverse();
+    }
+    for number in numbers {
         let segment = match chain::find(dir, number, Access::Reader, &trust) {
             Found::Segment(segment) => segment,
             Found::Missing if below.is_none() => return Ok(Below::LookAgain),
@@ -783,7 +798,7 @@ fn join_newest(
         Found::Broken(source, _) => return Err(OpenError::Damaged { generation: number, source }),
     };
     let state = succession::state(&segment);
-    if state == State::CANDIDATE || state == State::RETIRED {
+    if (state == State::CANDIDATE && !canary!("candidate-joined")) || state == State::RETIRED {
         if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust) {
             chain::settle(dir, number, &candidate, &trust)?;
         }
@@ -854,6 +869,9 @@ enum Twin {
 
 /// Two newcomers with one durable name: both look after both can be seen, so at least one of them sees the other.
 fn twin(segment: &Arc<Segment>, card: &ReaderCard, mine: usize) -> Option<Twin> {
+    if canary!("twin-not-looked-for") {
+        return None;
+    }
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     let expelled = segment.page().succession.expelled.load(std::sync::atomic::Ordering::Acquire);
     let counts = |slot: &usize| *slot != mine && expelled >> (slot & 63) & 1 == 0;

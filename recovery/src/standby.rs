@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ringward_ring::build::{BuildError, Prepared, Spec};
+use ringward_ring::canary;
 use ringward_ring::identity::Owner;
 use ringward_ring::layout::WRITER_BYTE;
 use ringward_ring::segment::Segment;
@@ -409,11 +410,12 @@ impl Standby {
                 return Ok(Next::Return(Outcome::Cancelled));
             }
             let newest = post.dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
-            if newest != Some(post.number) || words::state(&post.segment) != State::OPEN {
+            let blind = canary!("standby-waits-for-the-lock-alone");
+            if !blind && (newest != Some(post.number) || words::state(&post.segment) != State::OPEN) {
                 thread::sleep(COURTESY);
                 return Ok(Next::Claim { dead: None, supersede: None });
             }
-            if post.segment.writer_held().is_ok_and(|held| held == Held::Shared) {
+            if post.segment.writer_held().is_ok_and(|held| held == Held::Shared && !canary!("read-lock-is-a-writer")) {
                 // A read lock, which no writer has: it keeps the kernel from granting us ours, but the writer is dead.
                 debug!(generation = post.number, "a read lock on the writer's byte: no writer holds it");
                 return Ok(Next::Claim { dead: Some(post.segment.key()), supersede: None });
@@ -432,6 +434,9 @@ impl Standby {
                 return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
             }
             match config.when_stuck {
+                _ if stuck && canary!("stuck-is-superseded-unasked") => {
+                    return Ok(Next::Claim { dead: None, supersede: Some(post.number) });
+                }
                 _ if !stuck => post.told_stuck = false,
                 WhenStuck::Report if post.told_stuck => {}
                 WhenStuck::Report => {

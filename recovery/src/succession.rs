@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ringward_ring::build::{LinkError, Place, Prepared, Spec};
+use ringward_ring::canary;
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::{Features, Predecessor};
 use ringward_ring::segment::{Access, Segment};
@@ -96,6 +97,8 @@ pub(crate) fn follow(
     let (end, first_sequence) = match end {
         End::At(position) => {
             let known = knowledge.own_end.filter(|mark| mark.position == position).map(|mark| mark.sequence);
+            let wrong = if canary!("first-sequence-from-position") { succession::published_end(old) } else { None };
+            let position = wrong.map_or(position, |mark| mark.position);
             match known.or_else(|| succession::sequence_at(old, position)) {
                 Some(sequence) => (Some(position), sequence),
                 None => (None, old.identity().first_sequence + UNKNOWN_JUMP),
@@ -123,12 +126,19 @@ pub(crate) fn follow(
         channel: old.identity().channel,
         generation: number + 1,
         first_sequence,
-        predecessor: Some(Predecessor { segment: old.identity().segment, end }),
+        predecessor: Some(Predecessor {
+            segment: old.identity().segment,
+            end: end.filter(|_| !canary!("predecessor-end-forgotten")),
+        }),
         created: owner::wall_clock(),
-        lost_places: damaged > 0 || lost_table || old.identity().features.has(Features::LOST_PLACES),
+        lost_places: canary!("lost-places-forgotten")
+            .then_some(false)
+            .unwrap_or(damaged > 0 || lost_table || old.identity().features.has(Features::LOST_PLACES)),
     };
-    next.finish(&place, &carried, State::CANDIDATE);
-
+    if canary!("readers-not-carried") {
+        carried.clear();
+    }
+    next.finish(&place, &carried, if canary!("born-open") { State::OPEN } else { State::CANDIDATE });
     let next = match next.link(dir.fd(), &generation_name(number + 1)) {
         Ok(next) => Arc::new(next),
         Err((LinkError::Taken, prepared)) => {
@@ -143,7 +153,7 @@ pub(crate) fn follow(
         Err((_, prepared)) => return Ok(Followed::LookAgain(Some(prepared))),
     };
     // 5. The successor word decides; named or withdrawn.
-    if !chain::confirm(old, &next, number + 1)? {
+    if !chain::confirm(old, &next, number + 1)? && !canary!("withdrawal-forgotten") {
         debug!(generation = number + 1, "withdraw: another segment follows");
         succession::shift_state(&next, State::CANDIDATE, State::RETIRED);
         dir.unlink(number + 1, next.key()).map_err(OpenError::system("unlink a withdrawn segment"))?;
@@ -233,7 +243,7 @@ fn make_room(channel: &Channel, dir: &ChannelDir) -> Result<Vec<u64>, OpenError>
     let trust = channel.namespace().trust();
     let list = || dir.generations().map_err(OpenError::system("list the channel"));
     let numbers = list()?;
-    if numbers.len() < config.chain_limit {
+    if numbers.len() < config.chain_limit || canary!("chain-not-bounded") {
         return Ok(numbers);
     }
     chain::tidy(dir, trust, config.wipe)?;
@@ -373,7 +383,7 @@ pub(crate) fn tidy_births(namespace: &crate::namespace::Namespace) -> std::io::R
         let Some(dir) = ChannelDir::open(namespace.dir(), &name)? else { continue };
         // Whoever gives birth holds the flock from before it puts anything in; between making the directory and that, it
         // notices that the directory is gone and makes another.
-        if try_flock(&dir.fd())? {
+        if try_flock(&dir.fd())? || canary!("living-birth-removed") {
             let still = ringward_ring::sys::file::path_key(namespace.dir(), &name)? == Some(dir.key());
             if still {
                 debug!(directory = name, "remove what a birth that died has left");

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use ringward_ring::alone::NotNobody;
+use ringward_ring::canary;
 use ringward_ring::layout::{MAX_SLOTS, PRESENCE_BYTE, READER_BYTE, WRITER_BYTE};
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::{Access, Segment};
@@ -373,7 +374,8 @@ impl Watchdog {
             };
             evidence.generations = numbers.len();
             let Some(&number) = numbers.last() else {
-                if crate::namespace::entries(dir.fd()).is_ok_and(|names| !names.is_empty()) {
+                let foreign = !canary!("foreign-files-removed");
+                if foreign && crate::namespace::entries(dir.fd()).is_ok_and(|names| !names.is_empty()) {
                     evidence.error = Some("its directory holds files that are not ringward's".to_owned());
                     return (Verdict::Foreign, None, None);
                 }
@@ -460,7 +462,8 @@ impl Watchdog {
             let stalled = state == State::OPEN && observer.is_silent(segment, self.setup.stall_timeout);
             return if stalled { Verdict::Stalled } else { Verdict::Live };
         }
-        let inhabited = evidence.presence_held || evidence.readers_held > 0;
+        let present = evidence.presence_held && !canary!("presence-ignored");
+        let inhabited = present || evidence.readers_held > 0;
         let verdict = if inhabited { Verdict::Draining } else { self.orphaned(segment.file().as_fd(), evidence) };
         if inhabited {
             if self.setup.action != Action::Report {
@@ -469,7 +472,7 @@ impl Watchdog {
             return verdict;
         }
         let age = evidence.orphaned_for.unwrap_or_default();
-        let kept = evidence.durable > 0 || numbers.len() > 1;
+        let kept = (evidence.durable > 0 && !canary!("durable-place-ignored")) || numbers.len() > 1;
         let expired = self.setup.expire_durable.is_some_and(|after| age >= after);
         if kept && !expired { Verdict::Draining } else { verdict }
     }
@@ -493,12 +496,12 @@ impl Watchdog {
             }
         };
         evidence.orphaned_for = Some(age);
-        if age >= self.setup.grace { Verdict::Orphaned } else { Verdict::OrphanedInGrace }
+        if age >= self.setup.grace || canary!("grace-ignored") { Verdict::Orphaned } else { Verdict::OrphanedInGrace }
     }
 
     /// Takes a channel away, if it is provably nobody's.
     fn retire(&self, name: &str, dir: &ChannelDir, segment: &Arc<Segment>, evidence: &Evidence) -> Done {
-        if self.setup.action == Action::Report {
+        if self.setup.action == Action::Report && !canary!("report-acts") {
             return Done::Nothing;
         }
         let number = evidence.generation.unwrap_or(segment.identity().generation);
@@ -609,6 +612,11 @@ impl Watchdog {
 
     fn remove_dir(&self, name: &str, dir: &ChannelDir) -> io::Result<()> {
         let namespace = &self.setup.namespace;
+        if canary!("foreign-files-removed") {
+            for foreign in crate::namespace::entries(dir.fd())? {
+                rustix::fs::unlinkat(dir.fd(), foreign.as_str(), AtFlags::empty())?;
+            }
+        }
         if file::path_key(namespace.dir(), name)? != Some(dir.key()) {
             return Ok(());
         }
@@ -683,7 +691,7 @@ const MARK: i64 = 1;
 /// How long ago a file was marked; `None` if it is not.
 fn mark_age(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<Option<Duration>> {
     let stat = rustix::fs::fstat(fd)?;
-    if stat.st_mtime != MARK {
+    if stat.st_mtime != MARK || canary!("grace-not-marked") {
         return Ok(None);
     }
     let seconds = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or(0));
@@ -699,6 +707,9 @@ fn mark(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
 
 /// Somebody lives here again: takes a mark away.
 fn unmark(file: &File) {
+    if canary!("old-mark-kept") {
+        return;
+    }
     if mark_age(file.as_fd()).is_ok_and(|age| age.is_some())
         && let Err(error) = set_modified(file.as_fd(), Timespec { tv_sec: 0, tv_nsec: UTIME_NOW })
     {

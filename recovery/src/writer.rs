@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ringward_ring::build::Place;
+use ringward_ring::canary;
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::Predecessor;
 use ringward_ring::memory::Memory;
@@ -132,7 +133,7 @@ impl Writer {
             _ => why,
         };
         match why {
-            PushError::Fenced if self.channel.config().heal == Heal::Succeed => {
+            PushError::Fenced if self.channel.config().heal == Heal::Succeed || canary!("fenced-writer-comes-back") => {
                 self.heal(why)?;
                 Ok(self.ring.try_push(record_type, payload)?)
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
+use crate::canary;
 use crate::layout::{MAX_SLOTS, PRESENCE_BYTE, READER_BYTE, WRITER_BYTE};
 use crate::memory::Memory;
 use crate::segment::Segment;
@@ -20,6 +21,9 @@ pub struct Alone<'s> {
 impl Alone<'_> {
     /// The first slot that a durable reader will come back to, if there is one; what no one can read counts as one.
     pub fn durable_reader(&self) -> Option<usize> {
+        if canary!("durable-place-ignored") {
+            return None;
+        }
         let expelled = self.segment.page().succession.expelled.load(Ordering::Acquire);
         self.segment.slots().iter().enumerate().position(|(number, slot)| {
             if expelled >> (number & 63) & 1 == 1 {
@@ -39,6 +43,12 @@ impl Alone<'_> {
     ///
     /// The successor that was named before, or what a damaged word holds.
     pub fn retire(&self) -> Result<(), NotNobody> {
+        if canary!("retired-without-the-word") {
+            return Ok(());
+        }
+        if canary!("unlocked-before-the-decision") {
+            self.unlock();
+        }
         match succession::decide_nobody(&self.segment) {
             Ok(Successor::Nobody) => {
                 // Decided. The state only says it to those who would join; whoever dies in between leaves it to the word.
@@ -49,6 +59,13 @@ impl Alone<'_> {
             Ok(other) => Err(NotNobody::Followed(other)),
             Err(bad) => Err(NotNobody::Damaged(bad.0)),
         }
+    }
+
+    fn unlock(&self) {
+        let fd = self.segment.file.as_fd();
+        let _ = lock::unlock_range(fd, READER_BYTE, u64::from(MAX_SLOTS));
+        let _ = lock::unlock(fd, WRITER_BYTE);
+        let _ = lock::unlock(fd, PRESENCE_BYTE);
     }
 
     /// Overwrites the data with zeros.
@@ -74,9 +91,6 @@ pub enum NotNobody {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        let fd = self.segment.file.as_fd();
-        let _ = lock::unlock_range(fd, READER_BYTE, u64::from(MAX_SLOTS));
-        let _ = lock::unlock(fd, WRITER_BYTE);
-        let _ = lock::unlock(fd, PRESENCE_BYTE);
+        self.unlock();
     }
 }

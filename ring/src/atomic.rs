@@ -75,6 +75,7 @@ mod modelled {
     use core::cell::Cell;
 
     use super::Weak;
+    use crate::canary;
     pub(crate) use loom::sync::atomic::Ordering;
 
     std::thread_local! {
@@ -104,11 +105,19 @@ mod modelled {
     }
 
     fn storing(ordering: Ordering) -> Ordering {
-        if ordering == Ordering::Release && weakened(Weak::Releases) { Ordering::Relaxed } else { ordering }
+        if ordering == Ordering::Release && (weakened(Weak::Releases) || canary!("no-release")) {
+            Ordering::Relaxed
+        } else {
+            ordering
+        }
     }
 
     fn loading(ordering: Ordering) -> Ordering {
-        if ordering == Ordering::Acquire && weakened(Weak::Acquires) { Ordering::Relaxed } else { ordering }
+        if ordering == Ordering::Acquire && (weakened(Weak::Acquires) || canary!("no-acquire")) {
+            Ordering::Relaxed
+        } else {
+            ordering
+        }
     }
 
     macro_rules! atomics {

@@ -5,6 +5,7 @@
 
 use crc_fast::{CrcAlgorithm, Digest};
 
+use crate::canary;
 use crate::word::{RecordKind, SegmentId};
 
 /// The running checksum of one record.
@@ -21,13 +22,18 @@ impl RecordCrc {
         record_type: u32,
         sequence: u64,
     ) -> Self {
+        let _ = canary!("harmless"); // a bug that is none
         let mut preamble = [0u8; 36];
         preamble[0..4].copy_from_slice(&len.to_le_bytes());
         preamble[4..8].copy_from_slice(&kind.0.to_le_bytes());
         preamble[8..12].copy_from_slice(&record_type.to_le_bytes());
         preamble[12..20].copy_from_slice(&sequence.to_le_bytes());
-        preamble[20..28].copy_from_slice(&position.to_le_bytes());
-        preamble[28..36].copy_from_slice(&segment.0.to_le_bytes());
+        if !canary!("position-left-out") {
+            preamble[20..28].copy_from_slice(&position.to_le_bytes());
+        }
+        if !canary!("segment-left-out") {
+            preamble[28..36].copy_from_slice(&segment.0.to_le_bytes());
+        }
         let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
         digest.update(&preamble);
         RecordCrc(digest)

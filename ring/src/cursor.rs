@@ -6,6 +6,7 @@
 //! crash-safe storage; see the meta pages of LMDB.)
 
 use crate::atomic::{AtomicU64, Ordering, Weak, fence, weakened};
+use crate::canary;
 use crate::layout::{ALIGN, Checkpoint, Cursor, MAX_POSITION, MAX_SEQUENCE};
 use crate::word::SegmentId;
 
@@ -50,9 +51,11 @@ impl OwnCursor {
     #[inline(always)]
     pub(crate) fn publish(&mut self, shared: &Cursor, to: Mark, segment: SegmentId) {
         let slot = &shared.checkpoints[self.turn & 1];
-        if weakened(Weak::CheckpointLate) {
+        if weakened(Weak::CheckpointLate) || canary!("checkpoint-late") {
             shared.position.store(to.position, Ordering::Release);
         }
+        let kept = self.published.sequence;
+        let to = if canary!("sequence-not-checkpointed") { Mark { sequence: kept, ..to } } else { to };
         slot.position.store(to.position, Ordering::Relaxed);
         slot.sequence.store(to.sequence, Ordering::Relaxed);
         // Release: whoever goes by a checkpoint alone, because the position is damaged, sees what lies in front of it too.
@@ -60,7 +63,7 @@ impl OwnCursor {
         // E1:store, E2:store: whoever loads this position with acquire sees the checkpoint and, for the writer, the
         // records in front of it; for a reader, that it has done with them.
         shared.position.store(to.position, Ordering::Release);
-        self.turn ^= 1;
+        self.turn ^= usize::from(!canary!("one-checkpoint"));
         self.published = to;
     }
 }
@@ -90,7 +93,7 @@ pub(crate) fn load(slot: &Checkpoint, segment: SegmentId) -> Option<Mark> {
         Mark { position: slot.position.load(Ordering::Relaxed), sequence: slot.sequence.load(Ordering::Relaxed) };
     let possible =
         mark.position.is_multiple_of(ALIGN) && mark.position < MAX_POSITION * 2 && mark.sequence < MAX_SEQUENCE;
-    (possible && found == check(mark, segment)).then_some(mark)
+    (possible && (found == check(mark, segment) || canary!("checkpoint-unchecked"))).then_some(mark)
 }
 
 /// Whether a checkpoint of `position` is there and checks.

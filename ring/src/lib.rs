@@ -13,6 +13,8 @@ pub mod alone;
 mod atomic;
 #[cfg(not(feature = "loom"))]
 pub mod build;
+#[doc(hidden)]
+pub mod canary;
 pub mod checksum;
 pub mod cursor;
 pub mod identity;

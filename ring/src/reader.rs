@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use crate::atomic::{Ordering, Weak, light_fence, weakened};
+use crate::canary;
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::RECORD_HEADER;
 use crate::memory::{Memory, Shape, Slept};
@@ -334,7 +335,7 @@ impl<M: Memory> Reader<M> {
             self.scratch.resize(len, 0);
             let whole = data.load(self.shape.offset(at.position) + RECORD_HEADER, &mut self.scratch)
                 && header.verify(&self.shape, at.position, &self.scratch);
-            if whole {
+            if whole || canary!("length-trusted") {
                 return Err(RecvError::BufferTooSmall { needed: len, given: buf.len() });
             }
             return self.lost();
@@ -344,18 +345,23 @@ impl<M: Memory> Reader<M> {
         {
             return self.lost();
         }
+        if canary!("double-fetch") {
+            let _ = data.load(self.shape.offset(at.position) + RECORD_HEADER, copy);
+        }
         if self.memory.poisoned() {
             return Err(RecvError::Truncated { next: at.sequence });
         }
         self.next = Mark { position: at.position + header.span(), sequence: at.sequence + 1 };
-        // What an earlier holder of this place had in hand stays marked, should this one die on the way through it.
-        let taken = self.next.sequence.max(self.redelivered_until);
-        self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
+        if !canary!("taken-not-noted") {
+            // What an earlier holder of this place had in hand stays marked, should this one die on the way through it.
+            let taken = self.next.sequence.max(self.redelivered_until);
+            self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
+        }
         Ok(Some(Taken::Record {
             sequence: at.sequence,
             record_type: header.record_type,
             len,
-            redelivered: at.sequence < self.redelivered_until,
+            redelivered: at.sequence < self.redelivered_until && !canary!("redelivery-mark-forgotten"),
         }))
     }
 
@@ -364,12 +370,12 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn refresh(&mut self) -> Result<Option<Taken>, RecvError> {
         let page = self.memory.page();
         let load = || page.succession.state.load(Ordering::Acquire);
-        let early = weakened(Weak::ReaderStateFirst).then(load);
+        let early = (weakened(Weak::ReaderStateFirst) || canary!("reader-state-first")).then(load);
         let mut position = cursor::position(&page.cursor.cursor.position); // E1:load
         if let Some(found) = position.filter(|p| *p != self.next.position) {
             // A flipped bit must not send anybody among bytes that were never published: only a position that its
             // checkpoint vouches for is gone by. (Its owner may have been too fast for us: then what both leave certain.)
-            if !cursor::vouched(&page.cursor.cursor, found, self.shape.segment) {
+            if !cursor::vouched(&page.cursor.cursor, found, self.shape.segment) && !canary!("position-not-vouched") {
                 position = match cursor::read(&page.cursor.cursor, self.shape.segment) {
                     Reading::Sound(mark) | Reading::Checkpoints { lower: mark, .. } => Some(mark.position),
                     Reading::Damaged => None,
@@ -379,7 +385,9 @@ impl<M: Memory> Reader<M> {
         // E4:reader: the state is loaded *after* the position. If it is still open, the position was published before
         // any successor read it, and so is not behind the end. The compiler fence is this side's half of the
         // successor's barrier.
-        light_fence();
+        if !canary!("reader-fence-omitted") {
+            light_fence();
+        }
         let state = early.unwrap_or_else(load);
         if state == State::OPEN.0
             && let Some(position) = position.filter(|p| self.in_ring(*p))
@@ -414,7 +422,16 @@ impl<M: Memory> Reader<M> {
                 None => Ok(Some(Taken::Empty)),
             };
         }
-        match succession::end(&self.memory) {
+        let end = || succession::end(&self.memory);
+        let unclamped = (canary!("end-not-clamped") && matches!(end(), Ok(End::At(_))))
+            || (canary!("undecided-taken") && matches!(end(), Ok(End::Undecided)));
+        if unclamped
+            && let Reading::Sound(mark) = cursor::read(&self.memory.page().cursor.cursor, self.shape.segment)
+            && mark.position > self.next.position
+        {
+            return self.advance_to(mark);
+        }
+        match end() {
             Ok(End::At(end)) if self.in_ring(end) => {
                 self.limit = end;
                 if end > self.next.position {
@@ -504,16 +521,17 @@ impl<M: Memory> Reader<M> {
         if self.memory.poisoned() {
             return Err(RecvError::Truncated { next: lost_from });
         }
-        let at = found.unwrap_or(to);
+        let at = found.filter(|_| !canary!("rest-given-up")).unwrap_or(to);
         self.next = at;
         self.limit = to.position;
         let taken = at.sequence.max(self.redelivered_until);
         self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
         self.release();
         let count = at.sequence.saturating_sub(lost_from);
-        if count == 0 {
+        if count == 0 || canary!("gap-swallowed") {
             return Ok(None); // only a wrap marker was damaged, or the limit was: go on
         }
+        let count = if canary!("gap-miscounted") { count + 1 } else { count };
         Ok(Some(Taken::Gap { from: lost_from, count, reason }))
     }
 }

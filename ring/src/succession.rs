@@ -4,6 +4,7 @@
 //! processes at once, and again by the next one after a crash: it meets decisions already taken and reports them.
 
 use crate::atomic::{Ordering, Weak, fence, weakened};
+use crate::canary;
 use crate::cursor::{self, Mark, Reading};
 use crate::layout::RECORD_HEADER;
 use crate::memory::{Memory, Shape};
@@ -42,13 +43,17 @@ pub enum FenceError {
 /// barrier all the same: whoever set it may have died before its own.
 pub fn fence_writer<M: Memory>(memory: &M, proved_dead: bool) -> Result<State, FenceError> {
     // Asked before anything is touched: one who may not issue the barrier must not cost a living writer its generation.
-    if !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {
+    let asked = !canary!("barrier-not-asked-for");
+    if asked && !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {
         return Err(FenceError::NoBarrier);
     }
     let was = shift_state(memory, State::OPEN, State::FENCING);
     if was.known().is_none() {
         // A damaged word is nobody's decision, and says nothing to the readers: say it anew.
         shift_state(memory, was, State::FENCING);
+    }
+    if canary!("barrier-not-called") {
+        return Ok(was);
     }
     fence(Ordering::SeqCst); // E4:superseder, and the heavy barrier behind it
     if !proved_dead && memory.shape().membarrier && !memory.heavy_fence() {
@@ -68,7 +73,8 @@ pub fn decide_end<M: Memory>(memory: &M, position: Option<u64>) -> Result<End, B
     let segment = memory.shape().segment;
     let mine = position.map_or(EndWord::UNKNOWN, |at| EndWord::at(at, segment));
     let word = &memory.page().succession.end;
-    if weakened(Weak::EndWithoutSwap) && EndWord(word.load(Ordering::Acquire)) == EndWord::UNDECIDED {
+    let stored = weakened(Weak::EndWithoutSwap) || canary!("end-stored");
+    if stored && EndWord(word.load(Ordering::Acquire)) == EndWord::UNDECIDED {
         word.store(mine.0, Ordering::Release);
         return mine.read(segment);
     }
@@ -102,6 +108,9 @@ pub fn published_end<M: Memory>(memory: &M) -> Option<Mark> {
 /// All in front of that was completely written. Between checkpoint and publication lies at most the push in which it died, which may be
 /// delivered or not; but a position with a flipped bit can equal the lower checkpoint, and then what was acknowledged lies behind it.
 pub fn written_end<M: Memory>(memory: &M) -> Option<Mark> {
+    if canary!("dead-end-at-position") {
+        return published_end(memory);
+    }
     match cursor::marks(&memory.page().cursor.cursor, memory.shape().segment) {
         [Some(a), Some(b)] => Some(if a.position > b.position { a } else { b }),
         [a, b] => a.or(b),
@@ -173,6 +182,10 @@ pub(crate) fn decide_nobody<M: Memory>(memory: &M) -> Result<Successor, BadWord>
 
 fn decide_word<M: Memory>(memory: &M, mine: SuccessorWord) -> Result<Successor, BadWord> {
     let word = &memory.page().succession.successor;
+    if canary!("successor-stored") && SuccessorWord(word.load(Ordering::Acquire)) == SuccessorWord::UNDECIDED {
+        word.store(mine.0, Ordering::Release);
+        return mine.read();
+    }
     // E6:decide
     match word.compare_exchange(SuccessorWord::UNDECIDED.0, mine.0, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => mine.read(),

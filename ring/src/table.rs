@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::atomic::{Ordering, Weak, fence, weakened};
+use crate::canary;
 use crate::cursor::{self, Mark, OwnCursor, Reading};
 use crate::layout::Slot;
 use crate::memory::Memory;
@@ -133,7 +134,8 @@ pub fn read_slot(slot: &Slot, segment: SegmentId) -> SlotReading {
 
 /// Whether the slot says, in a way that checks or nearly does, that its reader is durable. In doubt it is.
 pub fn is_durable(slot: &Slot) -> bool {
-    Kind(slot.kind.load(Ordering::Relaxed)) != Kind::EPHEMERAL
+    let kind = Kind(slot.kind.load(Ordering::Relaxed));
+    if canary!("doubt-means-ephemeral") { kind == Kind::DURABLE } else { kind != Kind::EPHEMERAL }
 }
 
 /// Writes who the slot's reader is.
@@ -202,7 +204,9 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
     OwnCursor::start(&shared.cursor, lowest, shape.segment);
     shared.taken.store(lowest.sequence, Ordering::Relaxed);
     shared.state.store(SlotState::PROVISIONAL.0, Ordering::Release);
-    fence(Ordering::SeqCst); // E5:joiner
+    if !canary!("joiner-fence-omitted") {
+        fence(Ordering::SeqCst); // E5:joiner
+    }
     // Not below what was published when the fence was passed: the lower checkpoint of a writer that is too fast for us
     // may be older.
     let now = cursor::position(&page.cursor.cursor.position).map(|at| if weakened(Weak::OlderSample) { 0 } else { at });
@@ -210,13 +214,15 @@ pub(crate) fn join<M: Memory>(memory: &M, slot: usize, card: &ReaderCard, from: 
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::Damaged);
     };
-    let second = if weakened(Weak::FirstSample) { first } else { second };
+    let second = if weakened(Weak::FirstSample) || canary!("first-sample") { first } else { second };
     let mut state = State(page.succession.state.load(Ordering::Acquire));
     if page.succession.successor.load(Ordering::Acquire) == SuccessorWord::NOBODY.0 {
         state = State::RETIRED; // decided, though whoever decided it may have died before it said so
     }
     // What its own writer has closed is not written to any more: whoever wants what is still there may have it.
-    let late = state == State::CLOSED && from == From::Oldest;
+    let late = (state == State::CLOSED && from == From::Oldest)
+        || (state == State::CANDIDATE && canary!("candidate-joined"))
+        || canary!("state-sample-omitted");
     if state != State::OPEN && !late && !weakened(Weak::NoStateSample) {
         shared.state.store(SlotState::FREE.0, Ordering::Release);
         return Some(Joined::NotOpen(state));
@@ -278,12 +284,12 @@ pub fn to_carry<M: Memory>(memory: &M) -> (Vec<Carried>, usize) {
         let lives = || memory.reader_lives(slot);
         let wanted = match reading.state {
             SlotState::FREE | SlotState::DONE => false,
-            SlotState::PROVISIONAL => lives(),
+            SlotState::PROVISIONAL => lives() && !canary!("provisional-not-carried"),
             SlotState::ACTIVE | SlotState::CARRIED => {
                 reading.card.is_none_or(|card| card.kind == Kind::DURABLE) || lives()
             }
             // Damaged: a readable card or a living holder is reason enough.
-            _ => reading.card.is_some() || lives(),
+            _ => (reading.card.is_some() || lives()) && !canary!("damaged-place-dropped"),
         };
         match reading.card {
             _ if !wanted => damaged += usize::from(reading.state.known().is_none()),

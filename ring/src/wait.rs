@@ -8,6 +8,7 @@
 use core::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering, Weak, fence, light_fence, weakened};
+use crate::canary;
 use crate::memory::{Memory, Slept};
 
 /// Longest single sleep on a doorbell; a lost wake-up (a hostile peer's doing, or a lost page) costs at most this.
@@ -22,7 +23,9 @@ pub const DEFAULT_SPIN: u32 = 200;
 #[inline(always)]
 pub(crate) fn ring<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &AtomicU32, light: bool) {
     // E3:waker
-    if light {
+    if canary!("waker-fence-omitted") {
+        // The flag is looked at with nothing between.
+    } else if light {
         light_fence();
     } else {
         fence(Ordering::SeqCst);
@@ -35,9 +38,13 @@ pub(crate) fn ring<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &AtomicU32,
 /// Rings without looking at the flag: for rare changes that nobody may miss.
 #[cold]
 pub(crate) fn ring_now<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &AtomicU32) {
-    waiters.store(0, Ordering::Relaxed);
+    if !canary!("sleeping-flag-kept") {
+        waiters.store(0, Ordering::Relaxed);
+    }
     turn(bell);
-    memory.wake(bell);
+    if !canary!("wake-forgotten") {
+        memory.wake(bell);
+    }
 }
 
 /// Changes a bell's word; never to 0, which a page of zeros would show: it starts odd and grows by two.
@@ -45,7 +52,7 @@ pub(crate) fn ring_now<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &Atomic
 /// One read-modify-write: of two who ring at once, the later must change what the earlier left, or a sleeper that saw the
 /// earlier one's word would sleep through what the later one did.
 pub(crate) fn turn(bell: &AtomicU32) {
-    if weakened(Weak::TurnInTwoSteps) {
+    if weakened(Weak::TurnInTwoSteps) || canary!("bell-in-two-steps") {
         return bell.store(bell.load(Ordering::Relaxed).wrapping_add(2), Ordering::Release);
     }
     // E3:turn: a sleeper that has seen this word sees what was changed before it.
@@ -59,6 +66,9 @@ pub(crate) fn turn(bell: &AtomicU32) {
 pub(crate) fn announce<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &AtomicU32) -> Announced {
     let seen = bell.load(Ordering::Acquire); // E3:seen
     waiters.store(1, Ordering::Relaxed);
+    if canary!("sleeper-fence-omitted") {
+        return Announced { seen, barrier: true };
+    }
     fence(Ordering::SeqCst); // E3:sleeper, and the heavy barrier behind it
     Announced { seen, barrier: memory.heavy_fence() }
 }
@@ -71,7 +81,11 @@ pub(crate) struct Announced {
 
 /// The sleeper's side, second half. Returns early for any reason: the caller looks again.
 pub(crate) fn sleep<M: Memory>(memory: &M, bell: &AtomicU32, announced: &Announced, left: Duration) -> Slept {
-    let longest = if announced.barrier && announced.seen != 0 { MAX_SLEEP } else { MAX_SLEEP_WITHOUT_BARRIER };
+    let longest = if announced.barrier && (announced.seen != 0 || canary!("bell-may-be-zero")) {
+        MAX_SLEEP
+    } else {
+        MAX_SLEEP_WITHOUT_BARRIER
+    };
     memory.sleep(bell, announced.seen, left.min(longest))
 }
 
@@ -82,4 +96,71 @@ pub(crate) fn relax() {
     core::hint::spin_loop();
     #[cfg(feature = "loom")]
     loom::thread::yield_now();
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+    use crate::layout::{Slot, TableHead, WriterPage};
+    use crate::memory::{Data, Shape};
+    use std::sync::Mutex;
+
+    /// Sleeps never, and remembers for how long it was to.
+    struct Awake(Mutex<Vec<Duration>>);
+
+    impl Memory for Awake {
+        fn sleep(&self, _: &AtomicU32, _: u32, limit: Duration) -> Slept {
+            self.0.lock().unwrap().push(limit);
+            Slept::TimedOut
+        }
+        fn shape(&self) -> Shape {
+            unreachable!()
+        }
+        fn page(&self) -> &WriterPage {
+            unreachable!()
+        }
+        fn head(&self) -> &TableHead {
+            unreachable!()
+        }
+        fn slots(&self) -> &[Slot] {
+            unreachable!()
+        }
+        fn data(&self) -> Data<'_> {
+            unreachable!()
+        }
+        fn poisoned(&self) -> bool {
+            unreachable!()
+        }
+        fn reader_lives(&self, _: usize) -> bool {
+            unreachable!()
+        }
+        fn with_dead_slot(&self, _: usize, _: &mut dyn FnMut()) -> bool {
+            unreachable!()
+        }
+        fn heavy_fence(&self) -> bool {
+            unreachable!()
+        }
+        fn wake(&self, _: &AtomicU32) {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn nobody_sleeps_long_on_a_bell_of_zeros_or_without_a_barrier() {
+        let memory = Awake(Mutex::new(Vec::new()));
+        for (seen, barrier) in [(1, true), (0, true), (1, false)] {
+            sleep(&memory, &AtomicU32::new(seen), &Announced { seen, barrier }, Duration::MAX);
+        }
+        let short = MAX_SLEEP_WITHOUT_BARRIER;
+        assert_eq!(*memory.0.lock().unwrap(), [MAX_SLEEP, short, short]);
+    }
+
+    #[test]
+    fn a_bell_is_never_turned_to_zero() {
+        for before in [1, u32::MAX, 0, u32::MAX - 1] {
+            let bell = AtomicU32::new(before);
+            turn(&bell);
+            assert_eq!(bell.load(Ordering::Relaxed) & 1, 1, "after {before}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use crate::atomic::{Ordering, Weak, fence, weakened};
+use crate::canary;
 use crate::checksum::RecordCrc;
 use crate::cursor::{self, Mark, OwnCursor};
 use crate::layout::{ALIGN, MAX_POSITION, RECORD_HEADER, record_len};
@@ -291,7 +292,7 @@ impl<M: Memory> Writer<M> {
     /// one is needed.
     #[inline]
     fn room(&mut self, len: u64) -> Result<u64, PushError> {
-        if len > self.shape.record_limit {
+        if len > self.shape.record_limit && !canary!("limit-not-enforced") {
             return Err(PushError::TooLarge { len, limit: self.shape.record_limit });
         }
         let span = record_len(len);
@@ -299,10 +300,10 @@ impl<M: Memory> Writer<M> {
         let to_end = self.shape.capacity - self.shape.offset(at);
         let filler = if span > to_end { to_end } else { 0 };
         let end = at + filler + span;
-        if end > self.limit {
+        if end > self.limit && !canary!("reader-run-over") {
             self.grow_limit(end)?;
         }
-        if filler != 0 {
+        if filler != 0 && !canary!("wrap-marker-omitted") {
             let marker = record::wrap_marker(&self.shape, at, self.staged.sequence);
             if !self.memory.data().store_header(self.shape.offset(at), marker.to_words()) {
                 return Err(self.damaged_own());
@@ -337,11 +338,15 @@ impl<M: Memory> Writer<M> {
             crc.update(payload);
         }
         header.crc = crc.finish();
+        let staged = Mark { position: position + header.span(), sequence: sequence + 1 };
+        if canary!("publish-before-payload") {
+            self.own.publish(&self.memory.page().cursor.cursor, staged, self.shape.segment);
+        }
         let data = self.memory.data();
         if !data.store_header(offset, header.to_words()) || !data.store(offset + RECORD_HEADER, payload) {
             return Err(self.damaged_own());
         }
-        self.staged = Mark { position: position + header.span(), sequence: sequence + 1 };
+        self.staged = staged;
         Ok(sequence)
     }
 
@@ -350,13 +355,13 @@ impl<M: Memory> Writer<M> {
     fn publish(&mut self) -> Result<(), PushError> {
         let page = self.memory.page();
         let open = || page.succession.state.load(Ordering::Acquire) == State::OPEN.0;
-        let early = weakened(Weak::WriterStateFirst) && open();
+        let early = (weakened(Weak::WriterStateFirst) || canary!("state-before-publish")) && open();
         self.own.publish(&page.cursor.cursor, self.staged, self.shape.segment);
         // E4:writer: published before the state is looked at. A successor sets the state, issues the heavy barrier, and
         // only then reads the position: one of the two sees the other.
         let head = self.memory.head();
         wait::ring(&self.memory, &page.doorbell.bell, &head.data_waiters, self.light);
-        if early || open() { Ok(()) } else { self.settle() }
+        if early || open() || canary!("fence-not-checked") { Ok(()) } else { self.settle() }
     }
 
     /// The state is not open: decides the end if nobody has, and compares.
@@ -379,7 +384,10 @@ impl<M: Memory> Writer<M> {
         }
         self.end_with(PushError::Fenced);
         match end {
-            End::At(end) if self.own.published.position <= end && !weakened(Weak::FencedBlindly) => Ok(()),
+            End::At(end) if self.own.published.position <= end || canary!("late-push-acknowledged") => {
+                let blindly = weakened(Weak::FencedBlindly) || canary!("fenced-blindly");
+                if blindly { Err(PushError::Fenced) } else { Ok(()) }
+            }
             _ => Err(PushError::Fenced),
         }
     }
@@ -416,7 +424,7 @@ impl<M: Memory> Writer<M> {
             if limit > self.granted {
                 self.memory.page().cursor.limit.store(limit, Ordering::Release);
                 fence(Ordering::SeqCst);
-                if !weakened(Weak::OneLook) {
+                if !weakened(Weak::OneLook) && !canary!("second-look-omitted") {
                     (slowest, slot) = self.slowest();
                 }
                 limit = limit.min(slowest + self.shape.capacity);
@@ -462,9 +470,11 @@ impl<M: Memory> Writer<M> {
             let state = SlotState(shared.state.load(Ordering::Acquire));
             let counts = match state {
                 SlotState::ACTIVE | SlotState::CARRIED => true,
-                SlotState::PROVISIONAL => self.memory.reader_lives(slot),
+                SlotState::PROVISIONAL => self.memory.reader_lives(slot) && !canary!("provisional-ignored"),
                 // Freed, by its reader or by a stray store: a reader that was there is gone only when its byte is.
-                SlotState::FREE | SlotState::DONE => known.occupied && self.memory.reader_lives(slot),
+                SlotState::FREE | SlotState::DONE => {
+                    known.occupied && self.memory.reader_lives(slot) && !canary!("freed-slot-believed")
+                }
                 _ => known.occupied || self.memory.reader_lives(slot),
             };
             if !counts {
@@ -478,7 +488,9 @@ impl<M: Memory> Writer<M> {
                 // E7:writer: a newcomer that took the slot while nobody looked may begin further back; then its whole
                 // cursor checks. A stray store's would not.
                 Some(p) if p < known.position => match cursor::read(&shared.cursor, self.shape.segment) {
-                    cursor::Reading::Sound(mark) if mark.position <= published => mark.position,
+                    cursor::Reading::Sound(mark) if mark.position <= published && !canary!("newcomer-ignored") => {
+                        mark.position
+                    }
                     _ => known.position,
                 },
                 Some(p) => p,
@@ -497,14 +509,19 @@ impl<M: Memory> Writer<M> {
     /// Frees the slot of a dead ephemeral reader; false if the reader lives or is durable.
     fn reclaim(&mut self, slot: usize) -> bool {
         let durable = self.known.get(slot).is_none_or(|known| known.durable);
-        if durable || self.memory.reader_lives(slot) {
+        let shared = &self.memory.slots()[slot];
+        if canary!("living-reader-reclaimed") && !durable {
+            shared.state.store(SlotState::FREE.0, Ordering::Release);
+            self.known[slot] = Known::default();
+            return true;
+        }
+        if (durable && !canary!("durable-reader-reclaimed")) || self.memory.reader_lives(slot) {
             return false;
         }
-        let shared = &self.memory.slots()[slot];
         let mut freed = false;
         self.memory.with_dead_slot(slot, &mut || {
             // Nobody holds the byte and we do: whoever comes next finds the slot free or waits for it.
-            if Kind(shared.kind.load(Ordering::Acquire)) == Kind::EPHEMERAL {
+            if Kind(shared.kind.load(Ordering::Acquire)) == Kind::EPHEMERAL || canary!("durable-reader-reclaimed") {
                 shared.state.store(SlotState::FREE.0, Ordering::Release); // E7:reclaim
                 freed = true;
             }
@@ -652,7 +669,11 @@ impl<M: Memory> Batch<'_, M> {
     ///
     /// As [`Writer::try_push`]; after `Full` publish what there is and go on with a new batch.
     pub fn push(&mut self, record_type: u32, payload: &[u8]) -> Result<u64, PushError> {
-        self.writer.stage(record_type, payload)
+        let staged = self.writer.stage(record_type, payload);
+        if canary!("batch-in-pieces") {
+            self.writer.publish()?;
+        }
+        staged
     }
 
     /// Publishes all records with one store: they are acknowledged all together or not at all. Returns their sequence

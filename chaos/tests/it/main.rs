@@ -1,4 +1,5 @@
 //! The `chaos` program, run as a user would.
 
+mod prove;
 mod run;
 mod sweep;

@@ -279,6 +279,7 @@ fn plays_a_role() {
         "is-elected" => is_elected(),
         "watches" => watches(),
         "joins" => joins(),
+        "moves" => moves(),
         "seccomp" => seccomp(&extra),
         "without-proc" => without_proc(),
         "small-files" => small_files(),
@@ -449,6 +450,22 @@ fn joins() -> i32 {
         Err(ringward_recovery::OpenError::NameHeld { .. }) => 1,
         Err(_) => 2,
     }
+}
+
+/// A durable reader that is at the end of generation 1, traced on its way to the next one.
+fn moves() -> i32 {
+    let mut reader = channel().reader("d", Durability::Durable, From::Latest).unwrap();
+    trace_me();
+    let mut buf = [0; 64];
+    loop {
+        match reader.recv(&mut buf, LONG) {
+            Ok(Some(Event::Restarted { .. })) => break,
+            Ok(Some(_)) => {}
+            _ => return 2,
+        }
+    }
+    std::mem::forget(reader);
+    DONE
 }
 
 /// Lets the kernel refuse some calls from here on, and does what `extra` says then.

@@ -132,6 +132,22 @@ fn a_channel_that_starts_again_at_one_is_out_of_a_stopped_watchdogs_reach() {
     }
 }
 
+/// Parked on the byte of a zombie, which never lets go of it, a standby follows the channel all the same.
+#[test]
+fn a_standby_that_is_parked_on_a_zombie_follows_the_channel() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut zombie = channel.writer().unwrap();
+    push_text(&mut zombie, 0..1);
+    let mut standby = channel.standby(Warmth::Cold).unwrap();
+    assert!(matches!(standby.wait(SHORT).unwrap(), Outcome::TimedOut));
+    drop(channel.supersede().unwrap());
+    let Outcome::Elected(third) = standby.wait(LONG).unwrap() else { panic!("not elected") };
+    assert_eq!(third.generation(), 3);
+    assert!(matches!(zombie.push(0, b"late"), Err(SendError::Push(PushError::Fenced))));
+}
+
 /// The lock of a stuck writer's generation means nothing once there is a next one.
 #[test]
 fn a_zombie_that_holds_its_byte_for_ever_is_in_nobodys_way() {

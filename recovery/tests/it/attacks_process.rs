@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use ringward_recovery::{Durability, Event, From, OpenError, Outcome, Verdict, Warmth};
+use ringward_recovery::{Durability, Event, From, OpenError, Outcome, Verdict, Warmth, WhenStuck};
 use ringward_ring::segment::Access;
 use ringward_ring::sys::lock::Held;
 
@@ -64,6 +64,23 @@ fn a_stopped_writer_that_wakes_up_is_fenced_and_what_it_was_told_is_true() {
         receive(&mut delivered, SHORT);
         assert_eq!(delivered, (0..begins + 3).collect::<Vec<_>>());
     }
+}
+
+/// Stopped, a writer that promised beats is stuck: told to who waits, and otherwise left alone unless policy says more.
+#[test]
+fn a_stuck_writer_is_reported_and_left_alone() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let mut kid = Kid::spawn("writes-beating", &bed);
+    kid.expect("ready");
+    kid.stop();
+    let config = config().beat_interval(Duration::from_millis(1)).stall_timeout(Duration::from_millis(50));
+    let mut standby = bed.channel(config.when_stuck(WhenStuck::Report)).standby(Warmth::Cold).unwrap();
+    match standby.wait(LONG).unwrap() {
+        Outcome::Stuck { generation: 1, .. } => {}
+        other => panic!("not reported but {other:?}"),
+    }
+    assert_eq!(bed.names(), ["00000001.ring"]);
 }
 
 /// A fork has the writer's descriptor, and with it the lock; the writer dies. That is a leak, and not a writer.

@@ -81,6 +81,7 @@ fn a_living_ephemeral_reader_that_still_drains_keeps_its_place_against_the_write
     let mut pushed = 3;
     while !full(writer.push(0, pushed.to_string().as_bytes())) {
         pushed += 1;
+        assert!(pushed <= 4096, "nothing holds it back");
     }
     assert_eq!(pushed, 3 + 4096 / record_len(1).max(record_len(3)), "exactly one ring full: it holds the writer back");
     channel.tidy().unwrap();
@@ -319,6 +320,7 @@ fn a_flipped_bit_in_state_or_kind_does_not_make_a_durable_reader_vanish() {
         }
         drop((writer, segment));
         let mut writer = channel.writer().unwrap();
+        assert_eq!(writer.readers(), 1, "bit {bit}: its place was not carried");
         push_text(&mut writer, pushed..pushed + 1);
         let mut reader = durable(&channel, "d");
         assert_eq!(take(&mut reader, pushed as usize).0, text(1..pushed + 1), "bit {bit}");

@@ -244,6 +244,45 @@ fn goes_on(step: Step, old: Old, new: New, next: Next) {
     assert_eq!(bed.entries(), [] as [&str; 0]);
 }
 
+/// Whoever comes while a candidate stands there unconfirmed, its linker stopped: he confirms it before he takes a place in it.
+#[test]
+fn a_candidate_is_confirmed_before_it_is_joined() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut first = channel.writer().unwrap();
+    push_text(&mut first, 0..2);
+    drop(first);
+    let linker = Linker::at(&bed, Step::Linked, true);
+    let candidate = linker.next.clone().unwrap();
+    assert_eq!(succession::state(&candidate), State::CANDIDATE);
+    let newcomer = channel.reader("new", ringward_recovery::Durability::Ephemeral, Default::default()).unwrap();
+    assert_eq!(newcomer.generation(), 2);
+    assert_eq!(succession::state(&candidate), State::OPEN, "joined as a candidate");
+    assert_eq!(succession::successor(&linker.old), Ok(Successor::Segment(id(&candidate))));
+}
+
+/// A file has the next generation's name, and is open; but the successor word names another segment. No reader goes there.
+#[test]
+fn a_reader_goes_by_the_successor_word_and_not_by_the_name() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut first = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut first, 0..2);
+    drop(first);
+    let linker = Linker::at(&bed, Step::Linked, true);
+    let impostor = linker.next.clone().unwrap();
+    let another = ringward_ring::word::SegmentId::from_random(1 << 40);
+    assert_ne!(another, id(&impostor));
+    succession::decide_successor(&linker.old, another).unwrap();
+    succession::shift_state(&impostor, State::CANDIDATE, State::OPEN);
+    let (_, events) = take(&mut reader, 2);
+    assert!(!events.iter().any(|event| matches!(event, Event::Restarted { .. })), "{events:?}");
+    assert_eq!(reader.generation(), 1);
+}
+
 /// What a traced process does, and what stands before it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {

@@ -57,7 +57,10 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new() -> Bed {
-        let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let base = std::env::var_os("RINGWARD_TEST_ROOT").map_or_else(
+            || if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }.into(),
+            std::path::PathBuf::from,
+        );
         let root = tempfile::Builder::new().prefix("ringward-test-").tempdir_in(base).unwrap();
         let namespace = Namespace::builder("test").root(root.path()).open().unwrap();
         Bed { namespace, _root: root, place: Place::take() }

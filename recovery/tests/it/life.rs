@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringward_recovery::{Durability, Event, From, Heal, OpenError, Outcome, SendError, Warmth, WhenFull};
+use ringward_ring::layout::record_len;
 use ringward_ring::writer::PushError;
 
 use crate::common::{Bed, all, config, durable, numbers};
@@ -32,6 +33,8 @@ fn sequences_run_on_and_readers_drain_before_they_move() {
     drop(writer); // as a crash would: the lock falls, nothing is closed
     let mut writer = channel.writer().unwrap();
     assert_eq!(writer.next_sequence(), 5);
+    let before = writer.segment().identity().predecessor.unwrap();
+    assert_eq!(before.end, Some(5 * record_len(1)), "where the one before it ended");
     for i in 5..8u8 {
         writer.push(0, &[i]).unwrap();
     }
@@ -166,6 +169,7 @@ fn the_chain_is_bounded() {
             Ok(_) => writers += 1,
             Err(error) => break error,
         }
+        assert!(writers <= 3, "the chain has {writers} generations, its limit is 3");
     };
     assert!(matches!(error, OpenError::ChainFull { found: 3, limit: 3 }), "{error}");
     assert_eq!(writers, 3);

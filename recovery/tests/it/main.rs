@@ -5,6 +5,7 @@ mod attacks_child;
 mod attacks_fence;
 mod attacks_memory;
 mod attacks_names;
+mod attacks_order;
 mod attacks_places;
 mod attacks_process;
 mod attacks_readers;

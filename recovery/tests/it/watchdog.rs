@@ -159,6 +159,8 @@ fn what_is_not_ours_is_not_touched() {
     std::fs::create_dir(ns.join("odd")).unwrap();
     std::fs::write(ns.join("odd/00000001.ring"), b"no segment at all, but long enough for one".repeat(20)).unwrap();
     let before = entries(&bed);
+    reclaim(&bed, Duration::ZERO);
+    assert!(ns.join("dir/notes.txt").exists(), "somebody's file was removed");
     let report = reclaim(&bed, Duration::from_secs(3600));
     assert_eq!(entries(&bed), before);
     let of = |name: &str| report.notices.iter().find(|n| n.channel == name).unwrap().verdict;

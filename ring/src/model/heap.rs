@@ -161,6 +161,12 @@ impl Heap {
         self.0.words[2].store(word ^ 1 << 40, Ordering::Relaxed);
     }
 
+    /// Stores something else where the first record's payload is. Without a look at what is there: loom would take that for the last
+    /// access before the store, and not try the store in front of others'.
+    pub(super) fn scribble(&self) {
+        self.0.words[3].store(0x5a5a_5a5a_5a5a_5a5a, Ordering::Relaxed);
+    }
+
     pub(super) fn unlock(&self, slot: usize) {
         self.0.bytes[slot].swap(0, Ordering::AcqRel);
     }

@@ -17,6 +17,7 @@
 
 mod fence;
 mod heap;
+mod hostile;
 mod join;
 mod publish;
 mod wake;
@@ -29,8 +30,19 @@ use std::sync::{Arc, Mutex};
 enum Depth {
     /// Every interleaving.
     All,
-    /// Every interleaving with at most this many switches away from a thread that could have gone on.
+    /// Every interleaving with at most this many switches away from a thread that could have gone on;
+    /// `RINGWARD_MODEL_SWITCHES` says another number.
     Switches(usize),
+}
+
+impl Depth {
+    fn bound(self) -> Option<usize> {
+        let wanted = std::env::var("RINGWARD_MODEL_SWITCHES").ok().and_then(|text| text.parse().ok());
+        match self {
+            Depth::All => None,
+            Depth::Switches(most) => Some(wanted.unwrap_or(most)),
+        }
+    }
 }
 
 /// Explores `model`, whose runs end in one of `outcomes`: (name, why that is right).
@@ -42,10 +54,7 @@ fn explore(
     let seen = Arc::new(Mutex::new(BTreeMap::<String, u64>::new()));
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 20_000;
-    builder.preemption_bound = match depth {
-        Depth::All => None,
-        Depth::Switches(most) => Some(most),
-    };
+    builder.preemption_bound = depth.bound();
     let started = std::time::Instant::now();
     let tally = Arc::clone(&seen);
     builder.check(move || {
@@ -70,10 +79,7 @@ fn explore(
 fn expect_violation(depth: Depth, model: impl Fn() -> String + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 20_000;
-    builder.preemption_bound = match depth {
-        Depth::All => None,
-        Depth::Switches(most) => Some(most),
-    };
+    builder.preemption_bound = depth.bound();
     builder.check(move || {
         model();
     });

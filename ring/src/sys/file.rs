@@ -7,6 +7,7 @@
 //!
 //! All names are single components, looked up under a directory descriptor and never through a symbolic link.
 
+use crate::canary;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
@@ -135,6 +136,9 @@ impl Unnamed {
 }
 
 fn link_by_descriptor(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    if canary!("link-replaces") {
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+    }
     match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
         // The caller isn't allowed to (before Linux 6.10: needs CAP_DAC_READ_SEARCH), or the directory is gone.
         Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
@@ -223,6 +227,9 @@ pub fn reserve(file: &File, len: u64) -> Result<(), ReserveError> {
     // No blocks at all: a tmpfs without a limit.
     if stat.f_blocks != 0 && len > stat.f_bavail.saturating_mul(stat.f_frsize) {
         return Err(fail(Errno::NOSPC));
+    }
+    if canary!("not-reserved") {
+        return file.set_len(len).map_err(os);
     }
     let (mut at, mut stride) = (0, STRIDE);
     while at < len {
@@ -334,10 +341,15 @@ impl From<Errno> for OpenError {
 /// [`OpenError`].
 pub fn open_checked(dir: BorrowedFd<'_>, name: &str, write: bool, trust: &Trust) -> Result<File, OpenError> {
     check_name(name).map_err(OpenError::Other)?;
-    let named = retry(|| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+    let (at, no_follow) = match canary!("symlink-followed") {
+        true => (AtFlags::empty(), OFlags::empty()),
+        false => (AtFlags::SYMLINK_NOFOLLOW, OFlags::NOFOLLOW),
+    };
+    let named = retry(|| rustix::fs::statat(dir, name, at))?;
     check_kind(&named)?;
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let on_exec = if canary!("inherited-over-exec") { OFlags::empty() } else { OFlags::CLOEXEC };
+    let flags = access | no_follow | on_exec | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(retry(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?);
     let stat = rustix::fs::fstat(&file)?;
     check_kind(&stat)?;
@@ -345,7 +357,7 @@ pub fn open_checked(dir: BorrowedFd<'_>, name: &str, write: bool, trust: &Trust)
         return Err(OpenError::Owner { found: stat.st_uid, trusted: trust.uid });
     }
     let found = stat.st_mode & 0o7777;
-    if found & !trust.mode != 0 {
+    if found & !trust.mode != 0 && !canary!("mode-not-checked") {
         return Err(OpenError::TooWide { found, allowed: trust.mode });
     }
     Ok(file)
@@ -354,6 +366,7 @@ pub fn open_checked(dir: BorrowedFd<'_>, name: &str, write: bool, trust: &Trust)
 fn check_kind(stat: &Stat) -> Result<(), OpenError> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(()),
+        _ if canary!("kind-not-checked") => return Ok(()),
         FileType::Symlink => return Err(OpenError::Symlink),
         FileType::Directory => Irregular::Directory,
         FileType::Fifo => Irregular::Fifo,
@@ -667,6 +680,8 @@ mod tests {
             let file = open("good").unwrap();
             let mut buf = [0; 8];
             assert_eq!(read_prefix(&file, &mut buf).unwrap(), 5, "short at the end of the file");
+            let flags = rustix::io::fcntl_getfd(&file).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "what is executed inherits its locks");
             mode("good", 0o640);
             let error = open("good").unwrap_err();
             assert!(matches!(error, OpenError::TooWide { found: 0o640, allowed: 0o600 }), "{error}");

@@ -11,6 +11,7 @@
 //! While any of these functions runs, peers may take, drop and probe any byte. An answer about somebody else's lock was
 //! true at one instant inside the call; only *we hold it* stays true afterwards.
 
+use crate::canary;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -56,7 +57,11 @@ pub fn try_lock(fd: BorrowedFd<'_>, byte: u64, mode: Mode) -> io::Result<bool> {
 /// As [`try_lock`]; also `InvalidInput` if `len` is 0 (the kernel would take that as "to the end of the file").
 pub fn try_lock_range(fd: BorrowedFd<'_>, first: u64, len: u64, mode: Mode) -> io::Result<bool> {
     let request = request(kind(mode), first, len)?;
-    match retry(|| fcntl(fd, FcntlArg::F_OFD_SETLK(&request))) {
+    let lock = || match canary!("process-locks") {
+        true => fcntl(fd, FcntlArg::F_SETLK(&request)),
+        false => fcntl(fd, FcntlArg::F_OFD_SETLK(&request)),
+    };
+    match retry(lock) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(errno) => Err(errno.into()),

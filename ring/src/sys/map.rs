@@ -21,6 +21,7 @@
 
 use super::fork::Stamp;
 use super::sigbus::Registration;
+use crate::canary;
 use core::hint::black_box;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -182,11 +183,15 @@ impl Mapping {
         let stamp = Stamp::here().map_err(os("madvise(MADV_WIPEONFORK)"))?;
         let raw = mmap(MmapOptions::new().len(len)).map_err(os(step))?;
         let pages = Pages { raw: ManuallyDrop::new(raw), stamp };
-        pages.raw.advise(Advice::DontFork).map_err(os("madvise(MADV_DONTFORK)"))?;
+        if !canary!("mapping-inherited") {
+            pages.raw.advise(Advice::DontFork).map_err(os("madvise(MADV_DONTFORK)"))?;
+        }
         if dump == Dump::Exclude {
             pages.raw.advise(Advice::DontDump).map_err(os("madvise(MADV_DONTDUMP)"))?;
         }
-        for (range, _) in pieces(writable, 0..len).into_iter().filter(|(_, writable)| !writable) {
+        for (range, _) in
+            pieces(writable, 0..len).into_iter().filter(|(_, writable)| !writable && !canary!("all-writable"))
+        {
             let start = NonNull::new(pages.raw.as_mut_ptr().wrapping_add(range.start).cast())
                 .ok_or_else(|| os("mmap")(io::ErrorKind::OutOfMemory.into()))?;
             // SAFETY: the range is inside the mapping made above, which nobody uses yet.

@@ -51,6 +51,7 @@
 #![allow(unsafe_code)]
 
 use super::fork::Stamp;
+use crate::canary;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use nix::errno::Errno;
@@ -115,7 +116,8 @@ impl Entry {
         let cured = ours && {
             self.poisoned.store(true, Ordering::SeqCst);
             let page = super::map::page_size();
-            replace(self.start.load(Ordering::Relaxed), self.len.load(Ordering::Relaxed))
+            (!canary!("one-page-replaced")
+                && replace(self.start.load(Ordering::Relaxed), self.len.load(Ordering::Relaxed)))
                 || replace(address & !(page - 1), page)
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -229,7 +231,7 @@ impl Drop for Registration {
             return;
         }
         self.entry.state.store(DYING, Ordering::SeqCst);
-        while self.entry.in_flight.load(Ordering::SeqCst) != 0 {
+        while self.entry.in_flight.load(Ordering::SeqCst) != 0 && !canary!("handlers-not-waited-for") {
             std::thread::yield_now();
         }
         self.entry.state.store(FREE, Ordering::Release);
@@ -262,6 +264,9 @@ pub fn install() -> io::Result<()> {
     super::map::page_size();
     let before = current()?;
     PREVIOUS.store(Box::into_raw(Box::new(before)), Ordering::Release);
+    if canary!("guard-off") {
+        return Ok(());
+    }
     take_over()?;
     *done = true;
     Ok(())

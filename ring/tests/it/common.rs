@@ -23,7 +23,10 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Bed {
     pub(crate) fn new() -> Bed {
-        let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let base = std::env::var_os("RINGWARD_TEST_ROOT").map_or_else(
+            || if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }.into(),
+            std::path::PathBuf::from,
+        );
         let path = tempfile::Builder::new().prefix("ringward-test-").tempdir_in(base).unwrap();
         let dir = File::open(path.path()).unwrap();
         Bed { path, dir }

@@ -176,6 +176,7 @@ fn an_absent_durable_reader_holds_the_writer_back_and_a_dead_ephemeral_one_does_
             Ok(_) => count += 1,
             Err(full) => break full,
         }
+        assert!(count <= 4096, "nothing holds it back");
     };
     assert_eq!(count, 4096 / record_len(100));
     assert!(matches!(full, PushError::Full { slot: Some(0), behind: 4096, capacity: 4096 }), "{full:?}");
@@ -241,4 +242,21 @@ fn a_late_reader_from_oldest_gets_what_is_still_there() {
     }
     assert_eq!(*got.last().unwrap(), 199);
     assert!(got.len() >= 2 && got.windows(2).all(|w| w[1] == w[0] + 1), "{got:?}");
+}
+
+#[test]
+fn a_batch_is_there_as_a_whole_or_not_at_all() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::EPHEMERAL, From::Latest);
+    let mut buf = [0; 8];
+    let mut batch = writer.batch();
+    for i in 0..3u8 {
+        batch.push(0, &[i]).unwrap();
+        assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty), "record {i} before its batch was published");
+    }
+    assert_eq!(batch.publish(), Ok(0..3));
+    for sequence in 0..3 {
+        assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: s, .. }) if s == sequence));
+    }
 }
