@@ -162,8 +162,14 @@ fn run(duty: Duty) {
         let lost = segment.poisoned() || segment.links().is_ok_and(|links| links == 0) || segment.recheck().is_err();
         if lost && !canary!("alarm-not-raised") {
             shared.alarm.store(true, Ordering::Relaxed);
-        } else if let Ok(mut readers) = shared.readers.lock() {
-            *readers = table::to_carry(&segment).0;
+        } else {
+            let seen = table::to_carry(&segment).0;
+            // Cut while it was looked at, the table reads as zeros: then what was seen before counts.
+            if let Ok(mut readers) = shared.readers.lock()
+                && !segment.poisoned()
+            {
+                *readers = seen;
+            }
         }
         if !settled {
             // Readers are on their way over: what can wait does not take a processor from them.

@@ -85,7 +85,8 @@ pub(crate) fn follow(
     // 2. Open → Fencing, and the barrier: what a living writer publishes from now on it will find fenced.
     succession::fence_writer(old, knowledge.proved_dead)?;
     // 3. Where does it end? Whatever stands in the end word now is it.
-    let published = knowledge.own_end.or_else(|| match knowledge.proved_dead {
+    let own_end = knowledge.own_end.filter(|_| !canary!("own-end-forgotten"));
+    let published = own_end.or_else(|| match knowledge.proved_dead {
         true => succession::written_end(old),
         false => succession::published_end(old),
     });
@@ -114,7 +115,7 @@ pub(crate) fn follow(
     if lost_table {
         carried.clear();
     }
-    for reader in &knowledge.known_readers {
+    for reader in knowledge.known_readers.iter().filter(|_| !canary!("known-readers-forgotten")) {
         if !carried.iter().any(|c| c.slot == reader.slot) {
             carried.push(*reader);
         }

@@ -496,7 +496,7 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "kind-not-checked",
         "what is no regular file is opened",
         test(Ring, "sys::file::tests::only_regular_trusted_files_are_opened_and_nothing_hangs"),
-        "0o644 go beyond",
+        "`Result::unwrap_err()` on an `Ok` value: File",
     ),
     canary(
         "mode-not-checked",
@@ -576,6 +576,18 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "readers get no place in the next generation",
         test(RecoveryIt, "life::a_durable_name_has_one_holder_and_keeps_its_place_over_generations"),
         "right: [0, 1, 2, 3, 4]",
+    ),
+    canary(
+        "own-end-forgotten",
+        "a writer that succeeds itself goes by the memory that it has lost",
+        test(RecoveryIt, "attacks_memory::a_writer_that_heals_without_a_push_knows_its_end_and_its_readers"),
+        "it knows where it ended",
+    ),
+    canary(
+        "known-readers-forgotten",
+        "a writer that succeeds itself forgets who was reading",
+        test(RecoveryIt, "attacks_memory::a_writer_that_heals_without_a_push_knows_its_end_and_its_readers"),
+        "whoever was reading has a place",
     ),
     canary(
         "lost-places-forgotten",

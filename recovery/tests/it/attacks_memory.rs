@@ -59,6 +59,29 @@ fn a_writer_dead_and_its_segment_cut_is_followed_and_reported(
     assert_eq!(bed.entries(), [] as [&str; 0]);
 }
 
+/// Cut to nothing while it has nothing to push: it goes by what it knows itself, of its end and of who reads.
+#[test]
+fn a_writer_that_heals_without_a_push_knows_its_end_and_its_readers() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config().heal(Heal::LostMemory).beat_interval(Duration::from_millis(1)));
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 0..3);
+    assert_eq!(take(&mut reader, 3).0, text(0..3));
+    push_text(&mut writer, 3..5);
+    let segment = writer.segment().clone();
+    let beats = || segment.page().heartbeat.beat.load(Ordering::SeqCst);
+    let before = beats();
+    wait_until("its thread looks who reads", || beats() > before + 1);
+    bed.file(1).set_len(0).unwrap();
+    assert!(writer.tend().unwrap());
+    assert_eq!(writer.readers(), 1, "whoever was reading has a place");
+    assert_eq!(writer.next_sequence(), 5, "it knows where it ended");
+    let gap = until(&mut reader, |event| matches!(event, Event::Gap { .. }));
+    assert!(matches!(gap, Event::Gap { from: 3, count: Some(2), .. }), "{gap:?}");
+}
+
 /// The writer lives, and knows: it succeeds itself, and the loss is exact.
 #[rstest]
 fn a_writer_whose_segment_is_cut_heals_itself_and_the_loss_is_exact(#[values(0, 12, 128, 4096, 16383)] cut: u64) {

@@ -693,6 +693,7 @@ mod tests {
             std::fs::create_dir(at("dir")).unwrap();
             assert!(matches!(open("dir").unwrap_err(), OpenError::NotRegular { kind: Irregular::Directory }));
             assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+            mode("fifo", 0o600);
             for write in [false, true] {
                 let error = open_checked(fd.as_fd(), "fifo", write, &mine()).unwrap_err();
                 assert!(matches!(error, OpenError::NotRegular { kind: Irregular::Fifo }), "{error}");
