@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::faults::{Class, Rates};
+use crate::render::{self, Targets};
 use crate::stop::Stop;
 use crate::sweep::operation::Operation;
 use crate::sweep::{self, Mode, Planted};
-use crate::{prove, run};
+use crate::verdict::Verdict;
+use crate::{prove, replay, resume, run, shrink};
 
 /// Exit code for a command line that can't be.
 const EXIT_USAGE: i32 = 2;
@@ -32,6 +35,17 @@ enum Command {
     /// Plants bugs in the library, one at a time, and demands that a named test goes red for each; exit 0: all were
     /// caught, 1: one survived, 2: usage, 3: a test was red without a bug, or nothing was tried
     Prove(ProveArgs),
+    /// The trials of a violation's file, or of a plan, again; exit 0: all was well, 1: it is violated again
+    Replay(ReplayArgs),
+    /// Finds a smaller plan with the same violation
+    Shrink(ShrinkArgs),
+    /// Turns a JSON report into Markdown (printed unless told otherwise), JUnit XML or HTML
+    Report {
+        /// The report of `chaos run --report`
+        file: PathBuf,
+        #[command(flatten)]
+        targets: Targets,
+    },
 }
 
 /// Options of `chaos sweep`.
@@ -95,6 +109,41 @@ pub(crate) struct ProveArgs {
     pub(crate) jobs: Option<usize>,
 }
 
+/// Options of `chaos shrink`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShrinkArgs {
+    /// A violation's file
+    pub(crate) file: PathBuf,
+    /// Where the smaller case goes [default: beside the file, as FILE.shrunk.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How often a smaller plan is tried before it counts as well-behaved
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) times: u32,
+    /// Directory in which it makes one of its own, on tmpfs [default: /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// Options of `chaos replay`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReplayArgs {
+    /// A violation's file, or a plan as `chaos run --dry-run` prints it
+    pub(crate) file: PathBuf,
+    /// How often
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) times: u32,
+    /// Directory for a file of each violation that it finds
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Says what each class of faults came to
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// Directory in which it makes one of its own, on tmpfs [default: /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
 /// Options of `chaos run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
@@ -107,6 +156,29 @@ pub(crate) struct RunArgs {
     /// Ends after so many kills
     #[arg(long, value_name = "N")]
     pub(crate) max_kills: Option<u64>,
+    /// Faults on channels of their own beside the storm: all, none, or CLASS[=RATE] and FAMILY[=RATE] with commas between;
+    /// RATE is the share of rounds that it is in
+    #[arg(long, value_name = "LIST", default_value = "none", value_parser = Rates::parse)]
+    pub(crate) faults: Rates,
+    /// Ends after so many trials of the plan
+    #[arg(long, value_name = "N")]
+    pub(crate) max_faults: Option<u64>,
+    /// Goes on where the run of that report ended: its seed and options, its plan behind the trials that are over, its counts of
+    /// faults; the report goes to the same file unless told otherwise
+    #[arg(long, value_name = "REPORT")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Prints the plan and does nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Lies to the judge about one record of each trial with this class of fault: to see that the alarm works
+    #[arg(long, hide = true, value_name = "CLASS", value_parser = parse_class)]
+    pub(crate) plant: Option<&'static Class>,
+    /// Ends if the run's own files come to take more
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
+    pub(crate) space_limit: u64,
+    /// Goes on although --root holds segments that this run has not made
+    #[arg(long)]
+    pub(crate) shared_root: bool,
     /// Seed of every choice [default: a random one, printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
@@ -128,6 +200,8 @@ pub(crate) struct RunArgs {
     /// Where the report is written, as it grows
     #[arg(long, value_name = "FILE.json")]
     pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) targets: Targets,
 }
 
 /// Runs the program; returns its exit code.
@@ -140,17 +214,34 @@ pub fn main() -> i32 {
             return if error.use_stderr() { EXIT_USAGE } else { 0 };
         }
     };
-    let args = match cli.command {
-        Command::Run(args) => args,
-        Command::Sweep(args) => {
-            let stop = Stop::listen();
-            return sweep::sweep(&args, &stop).unwrap_or_else(|error| {
+    match cli.command {
+        Command::Run(args) => run_command(args),
+        Command::Sweep(args) => sweep::sweep(&args, &Stop::listen()).unwrap_or_else(|error| {
+            eprintln!("error: {error}");
+            EXIT_USAGE
+        }),
+        Command::Prove(args) => prove::run(&args, &Stop::listen()),
+        Command::Replay(args) => told(replay::replay(&args, &Stop::listen())),
+        Command::Shrink(args) => told(shrink::shrink(&args, &Stop::listen())),
+        Command::Report { file, targets } => match render::convert(&file, &targets) {
+            Ok(()) => 0,
+            Err(error) => {
                 eprintln!("error: {error}");
                 EXIT_USAGE
-            });
+            }
+        },
+    }
+}
+
+fn run_command(mut args: RunArgs) -> i32 {
+    let before = match args.resume.clone().map(|path| resume::read(&path, &mut args)).transpose() {
+        Ok(before) => before,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return EXIT_USAGE;
         }
-        Command::Prove(args) => return prove::run(&args, &Stop::listen()),
     };
+    let args = &args;
     let most = ringward_ring::layout::max_record(args.capacity);
     if u64::from(args.payload.1) > most {
         eprintln!(
@@ -159,8 +250,24 @@ pub fn main() -> i32 {
         );
         return EXIT_USAGE;
     }
-    let stop = Stop::listen();
-    match run::run(&args, &stop) {
+    if args.dry_run {
+        run::print_plan(args);
+        return 0;
+    }
+    told(run::run(args, before.as_ref(), &Stop::listen()))
+}
+
+/// The options of `chaos run`, from words.
+pub(crate) fn run_args(words: &[&str]) -> Result<RunArgs, String> {
+    let all = ["chaos", "run"].into_iter().chain(words.iter().copied());
+    match Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
+        Command::Run(args) => Ok(args),
+        _ => Err("no options of a run".into()),
+    }
+}
+
+fn told(verdict: Result<Verdict, Box<dyn std::error::Error>>) -> i32 {
+    match verdict {
         Ok(verdict) => verdict.exit_code(),
         Err(error) => {
             eprintln!("error: {error}");
@@ -173,6 +280,10 @@ fn parse_operation(text: &str) -> Result<Operation, String> {
     Operation::from_name(text)
         .filter(|op| *op != Operation::Recover)
         .ok_or_else(|| "no such operation; `chaos sweep --list` names them".into())
+}
+
+fn parse_class(name: &str) -> Result<&'static Class, String> {
+    crate::faults::class(name).ok_or_else(|| format!("there is no class {name:?}"))
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

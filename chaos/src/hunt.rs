@@ -302,6 +302,19 @@ impl Hunter {
         functions
     }
 
+    /// How often each instruction was the last, function by function, in the order of addresses.
+    pub(crate) fn heat(&mut self, operation: Operation) -> Vec<(String, Vec<u64>)> {
+        let mut rows: Vec<(String, Vec<u64>)> = Vec::new();
+        for (name, hits) in self.named(operation) {
+            let function = name.split('+').next().unwrap_or_default();
+            match rows.last_mut().filter(|row| row.0 == function) {
+                Some(row) => row.1.push(hits),
+                None => rows.push((function.to_owned(), vec![hits])),
+            }
+        }
+        rows
+    }
+
     /// Sites that no kill has hit, at most `most`.
     pub(crate) fn missed(&mut self, operation: Operation, most: usize) -> Vec<String> {
         self.named(operation).into_iter().filter(|(_, hits)| *hits == 0).map(|(name, _)| name).take(most).collect()

@@ -133,6 +133,11 @@ impl Bench {
         [quiet.recovery.clone(), quiet.election.clone(), storm.recovery.clone(), judges.floor.clone()]
     }
 
+    /// Median of the storm's take-overs since the last call, in nanoseconds.
+    pub(crate) fn recent_recovery(&self) -> Option<u64> {
+        self.judges().oracles[0].recovery.recent_median()
+    }
+
     /// The holder of the lock that `waiter` is parked on was killed at `ns`.
     pub(crate) fn floor_begins(&self, waiter: u32, ns: u64) {
         self.judges().floor_begins(waiter, ns);

@@ -50,9 +50,11 @@ pub(crate) enum Kind {
     Died,
     /// A parked lock was granted.
     Woke,
+    /// A role got a typed error, and goes on. `nonce` and `head`: its id.
+    Erred,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Elected,
     Kind::Intent,
     Kind::Acked,
@@ -68,6 +70,7 @@ const KINDS: [Kind; 15] = [
     Kind::Started,
     Kind::Died,
     Kind::Woke,
+    Kind::Erred,
 ];
 
 /// One entry.
@@ -238,7 +241,7 @@ mod tests {
             assert_eq!(Entry::decode(&entry.encode()), Some(entry));
         }
         assert_eq!(Entry::decode(&[0; ENTRY]), None);
-        assert_eq!(Entry::decode(&[16; ENTRY]), None);
+        assert_eq!(Entry::decode(&[17; ENTRY]), None);
     }
 
     #[test]

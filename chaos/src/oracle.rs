@@ -170,7 +170,7 @@ impl Oracle {
             Kind::Failed => {
                 self.flag(Broken::Failed, 1, format!("worker {} gave up, see the notes", entry.worker));
             }
-            Kind::Started | Kind::Told | Kind::Woke => {}
+            Kind::Started | Kind::Told | Kind::Woke | Kind::Erred => {}
         }
     }
 

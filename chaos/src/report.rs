@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::RunArgs;
+use crate::render::Targets;
 
 /// Where the report goes, and what does not change in it.
 #[derive(Debug)]
 pub(crate) struct Report {
     path: Option<PathBuf>,
+    targets: Targets,
     head: Value,
 }
 
@@ -38,8 +40,9 @@ impl Report {
             "standbys": args.standbys,
             "payload": [args.payload.0, args.payload.1],
             "capacity": args.capacity,
+            "faults": args.faults.to_string(),
         });
-        Report { path: args.report.clone(), head }
+        Report { path: args.report.clone(), targets: args.targets.clone(), head }
     }
 
     /// The whole document with `body` in it.
@@ -53,29 +56,38 @@ impl Report {
 
     /// Writes the document beside its place and renames it there: a reader finds the old or the new one, whole.
     pub(crate) fn write(&self, document: &Value) -> io::Result<()> {
+        self.targets.write(document)?;
         let Some(path) = &self.path else { return Ok(()) };
-        let mut beside = path.clone().into_os_string();
-        beside.push(format!(".{}", std::process::id()));
         let mut text = serde_json::to_string_pretty(document)?;
         text.push('\n');
-        std::fs::write(&beside, text)?;
-        std::fs::rename(&beside, path)
+        write_whole(path, text.as_bytes())
     }
 }
 
-fn kernel() -> String {
+/// Writes a file beside its place and renames it there: a reader finds the old or the new one, whole.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(format!(".{}", std::process::id()));
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(&beside, path)
+}
+
+pub(crate) fn kernel() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     format!("{} {}", read("/proc/sys/kernel/ostype"), read("/proc/sys/kernel/osrelease"))
 }
 
 /// The command that repeats a run, statistically: the choices are the same, the interleaving is the machine's.
-fn repeat(args: &RunArgs, seed: u64) -> String {
+pub(crate) fn repeat(args: &RunArgs, seed: u64) -> String {
     let mut command = format!(
-        "chaos run --seed {seed} --kill-rate {} --readers {} --standbys {} --payload {}..{} --capacity {}",
-        args.kill_rate, args.readers, args.standbys, args.payload.0, args.payload.1, args.capacity
+        "chaos run --seed {seed} --kill-rate {} --readers {} --standbys {} --payload {}..{} --capacity {} --faults {}",
+        args.kill_rate, args.readers, args.standbys, args.payload.0, args.payload.1, args.capacity, args.faults
     );
     if let Some(duration) = args.duration {
         command.push_str(&format!(" --duration {}ms", duration.as_millis()));
+    }
+    if let Some(faults) = args.max_faults {
+        command.push_str(&format!(" --max-faults {faults}"));
     }
     if let Some(kills) = args.max_kills {
         command.push_str(&format!(" --max-kills {kills}"));

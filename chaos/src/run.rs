@@ -16,13 +16,21 @@ use crate::cli::RunArgs;
 use crate::engine::{EngineError, Event, Request, Template, TemplateConfig, affinity};
 use crate::examine::Examiner;
 use crate::failover::{self, Quiet, Turn};
+use crate::faults;
+use crate::finding;
 use crate::floor;
 use crate::hunt::{Hunter, Operation, Outcome};
 use crate::judge::Bench;
 use crate::ledger::{self, Entry, Kind, Pen, now};
+use crate::member::{Cause, Kills, Member};
 use crate::namespace::{self, Which};
+use crate::plan::{Deck, Plan};
 use crate::progress::Display;
+use crate::range::Range;
+use crate::range::score::Score;
 use crate::report::Report;
+use crate::resume::Before;
+use crate::series::{Point, Series};
 use crate::stop::Stop;
 use crate::verdict::{Broken, Verdict};
 use crate::watch::Watch;
@@ -48,65 +56,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const EXAMINE_EVERY: u64 = 4;
 /// Places of readers that die young begin here.
 const YOUNG_PLACE: u32 = 1000;
-
-/// Why somebody was killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    MidPush,
-    MidReceive,
-    Reader,
-    Standby,
-    Startup,
-    Failover,
-    Floor,
-    End,
-}
-
-/// Deaths that were brought about, by cause.
-#[derive(Debug, Clone, Copy, Default)]
-struct Kills {
-    mid_push: u64,
-    mid_recv: u64,
-    reader: u64,
-    standby: u64,
-    mid_succession: u64,
-    startup: u64,
-    failover: u64,
-}
-
-impl Kills {
-    fn total(&self) -> u64 {
-        self.mid_push + self.mid_recv + self.reader + self.standby + self.startup + self.failover
-    }
-
-    fn to_json(self) -> Value {
-        json!({
-            "total": self.total(),
-            "mid_push": self.mid_push,
-            "mid_recv": self.mid_recv,
-            "standby": self.standby,
-            "mid_succession": self.mid_succession,
-            "startup": self.startup,
-            "reader": self.reader,
-            "failover": self.failover,
-        })
-    }
-}
-
-/// A process of the run.
-#[derive(Debug)]
-struct Member {
-    id: u32,
-    role: Role,
-    which: Which,
-    place: u32,
-    /// Is replaced when it dies.
-    standing: bool,
-    /// Is never killed.
-    spared: bool,
-    cause: Option<Cause>,
-    killed: u64,
-}
 
 /// Where processes come from.
 struct Nursery {
@@ -143,6 +92,17 @@ struct Run<'a> {
     /// Places of readers that are not taken again before a time.
     guests: Vec<u32>,
     guests_from: Instant,
+    before: Option<&'a Before>,
+    /// Beside the storm, trials with a fault each.
+    range: Option<Range>,
+    /// Files that violations have left.
+    files: Vec<PathBuf>,
+    root: PathBuf,
+    series: Series,
+    /// When the space is looked at next.
+    space_at: Instant,
+    /// Bytes that the run's files took when that was too much.
+    too_large: Option<u64>,
     sample: Option<floor::Sample>,
     quiet: Quiet,
     watch: Watch,
@@ -155,16 +115,54 @@ struct Run<'a> {
 
 type Fault = Box<dyn std::error::Error>;
 
-/// Runs; says how it ended.
-pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().next_u64() >> 1);
-    let base = args.root.clone().unwrap_or_else(|| {
+/// Where a run makes its own directory.
+pub(crate) fn base(root: Option<&PathBuf>) -> PathBuf {
+    root.cloned().unwrap_or_else(|| {
         if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() }
-    });
-    let place = tempfile::Builder::new()
-        .prefix("ringward-chaos-")
-        .tempdir_in(&base)
-        .map_err(|error| format!("cannot make a directory in {}: {error}", base.display()))?;
+    })
+}
+
+fn seed_of(args: &RunArgs) -> u64 {
+    args.seed.unwrap_or_else(|| rand::rng().next_u64() >> 1)
+}
+
+/// What `--dry-run` prints: the faults that a run with these options would try, in order; without `--max-faults`, one round.
+pub(crate) fn print_plan(args: &RunArgs) {
+    use std::io::Write as _;
+    let seed = seed_of(args);
+    let count = args.max_faults.map_or(faults::classes().count(), |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let plan = Plan { seed, trials: Deck::new(seed, args.faults.clone()).take(count).collect() };
+    // Whoever closed the pipe has seen enough.
+    let _ = writeln!(std::io::stdout(), "{plan}# storm: {}", crate::report::repeat(args, seed));
+}
+
+/// A storm's violation again, `times` times: its choices are the same, the interleaving is the machine's.
+pub(crate) fn again(storm: &Value, times: u32, root: Option<&PathBuf>, stop: &Stop) -> Result<Verdict, Fault> {
+    let words: Vec<&str> = storm["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut args = crate::cli::run_args(&words)?;
+    args.root = root.cloned();
+    let mut shown = 0;
+    let mut done = 0;
+    for _ in 0..times {
+        if stop.asked() {
+            break;
+        }
+        done += 1;
+        shown += u32::from(run(&args, None, stop)? == Verdict::Violation);
+    }
+    println!("violated {shown} of {done} times");
+    Ok(if shown > 0 { Verdict::Violation } else { Verdict::Held })
+}
+
+/// Runs; says how it ended.
+pub(crate) fn run(args: &RunArgs, before: Option<&Before>, stop: &Stop) -> Result<Verdict, Fault> {
+    let seed = seed_of(args);
+    if let Some(found) = args.root.as_ref().filter(|_| !args.shared_root).and_then(|root| crate::space::stranger(root))
+    {
+        let what = "is a segment that this run has not made; choose another --root, or say --shared-root";
+        return Err(format!("{} {what}", found.display()).into());
+    }
+    let place = crate::replay::place(args.root.as_ref())?;
     stop.set_root(Some(place.path().to_owned()));
     let mut display = Display::new();
     display.say(&format!("chaos run: seed {seed}, root {}", place.path().display()));
@@ -173,7 +171,7 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
         .write(&report.document(json!({ "verdict": "running" })))
         .map_err(|error| format!("cannot write the report: {error}"))?;
 
-    let mut run = Run::start(args, seed, place.path())?;
+    let mut run = Run::start(args, seed, place.path(), before)?;
     let outcome = run.storm(stop, &mut display, &report).and_then(|()| run.end(stop));
     if let Err(error) = outcome {
         run.bench.flag(Broken::Failed, &format!("the run itself failed: {error}"));
@@ -181,6 +179,8 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
     let verdict = run.conclude();
     let mut body = run.body(verdict.name());
     body["push_functions"] = json!(run.hunter.functions(Operation::Push));
+    let heat = run.hunter.heat(Operation::Push);
+    body["heat"] = heat.into_iter().map(|(function, hits)| json!({ "function": function, "hits": hits })).collect();
     body["missed_sites"] = json!(run.hunter.missed(Operation::Push, 400));
     let document = report.document(body);
     report.write(&document).map_err(|error| format!("cannot write the report: {error}"))?;
@@ -188,16 +188,26 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
     let summary = run.summary(&document);
     let notes = run.notes_tail();
     let tail = run.bench.tail();
+    let files = std::mem::take(&mut run.files);
     drop(run);
     stop.set_root(None);
     if verdict == Verdict::Violation {
         let kept = place.keep();
-        let evidence = json!({ "report": document, "notes": notes, "ledger_tail": tail });
-        let _ = std::fs::write(kept.join("evidence.json"), serde_json::to_vec_pretty(&evidence)?);
-        display.say(&format!(
-            "kept: {} (evidence.json has seed, violations, notes and the ledger's tail)",
-            kept.display()
-        ));
+        display.say(&format!("kept: {}", kept.display()));
+        let mut files = files;
+        if files.is_empty() {
+            let path = kept.join("violation-storm.json");
+            finding::write(&path, &finding::storm_document(args, seed, &document, &notes, &tail, &path))?;
+            files.push(path);
+        }
+        for file in files {
+            display.say(&format!(
+                "violation: {}; again: {} replay {}",
+                file.display(),
+                finding::program(),
+                file.display()
+            ));
+        }
     } else {
         place.close().map_err(|error| format!("cannot remove the root: {error}"))?;
     }
@@ -207,7 +217,7 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> Result<Verdict, Fault> {
 }
 
 impl<'a> Run<'a> {
-    fn start(args: &'a RunArgs, seed: u64, root: &Path) -> Result<Run<'a>, Fault> {
+    fn start(args: &'a RunArgs, seed: u64, root: &Path, before: Option<&'a Before>) -> Result<Run<'a>, Fault> {
         let dir = root.join("ring");
         std::fs::create_dir(&dir)?;
         let (read, write) = ledger::open()?;
@@ -225,6 +235,13 @@ impl<'a> Run<'a> {
             Template::start(config)
         };
         let nursery = Nursery { writers: template(mine)?, readers: template(others)?, free: template(&cores)? };
+        let range = (!args.faults.is_none()).then(|| {
+            let most = args.max_faults.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+            let done = before.map_or(0, Before::trials);
+            let trials = Deck::new(seed, args.faults.clone()).skip(done).take(most);
+            let score = before.map(|before| Score::resumed(&before.report["faults"])).unwrap_or_default();
+            Range::start(trials, root.to_owned(), args.plant, cores.clone(), score)
+        });
         affinity::pin(0, mine)?;
         let ledger = write.try_clone()?;
         let at = Instant::now();
@@ -249,6 +266,13 @@ impl<'a> Run<'a> {
             held: Vec::new(),
             guests: Vec::new(),
             guests_from: at,
+            before,
+            range,
+            files: Vec::new(),
+            root: root.to_owned(),
+            series: Series::default(),
+            space_at: at,
+            too_large: None,
             sample: None,
             quiet: Quiet::new(at),
             watch,
@@ -347,8 +371,61 @@ impl<'a> Run<'a> {
 
     fn over(&self, stop: &Stop) -> bool {
         stop.asked()
+            || self.too_large.is_some()
             || self.args.duration.is_some_and(|limit| self.started.elapsed() >= limit)
             || self.args.max_kills.is_some_and(|limit| self.kills.total() >= limit)
+            || (self.args.max_faults.is_some() && self.range.as_ref().is_some_and(Range::is_done))
+    }
+
+    /// One more point of the figures over time.
+    fn sample(&mut self) {
+        let counts = self.bench.counts();
+        self.series.add(Point {
+            t: self.started.elapsed().as_secs_f64(),
+            kills: self.kills.total(),
+            acknowledged: counts.acknowledged,
+            delivered: counts.delivered,
+            faults: self.range.as_ref().map_or(0, |range| range.score().landed()),
+            recovery: self.bench.recent_recovery(),
+        });
+    }
+
+    /// What the range has found; whether the files get too large.
+    fn look_around(&mut self, at: Instant) {
+        for finding in self.range.as_ref().map(Range::findings).unwrap_or_default() {
+            let path = self.root.join(format!("violation-{}.json", finding.trial.number));
+            let document = finding::document(&finding, self.seed, self.args.plant, &path);
+            match finding::write(&path, &document) {
+                Ok(()) => self.files.push(path),
+                Err(error) => self.bench.flag(Broken::Failed, &format!("a violation could not be written: {error}")),
+            }
+            for (broken, what) in &finding.result.broken {
+                self.bench.flag(*broken, &format!("trial {}: {what}", finding.trial.number));
+            }
+        }
+        if at >= self.space_at {
+            self.space_at = at + Duration::from_secs(1);
+            let used = crate::space::used(&self.root);
+            if used > self.args.space_limit && self.too_large.is_none() {
+                self.too_large = Some(used);
+            }
+        }
+    }
+
+    /// Lets the range come to its end, while the storm goes on.
+    fn end_range(&mut self) -> Result<(), Fault> {
+        let Some(mut range) = self.range.take() else { return Ok(()) };
+        range.ask_to_stop();
+        let limit = Instant::now() + 4 * crate::range::stage::LIMIT;
+        while !range.is_done() && Instant::now() < limit {
+            self.turn()?;
+            self.fire(Instant::now());
+            self.let_go(Instant::now())?;
+        }
+        let error = range.finish();
+        self.range = Some(range);
+        self.look_around(Instant::now());
+        error.map_or(Ok(()), |error| Err(format!("the range failed: {error}").into()))
     }
 
     fn storm(&mut self, stop: &Stop, display: &mut Display, report: &Report) -> Result<(), Fault> {
@@ -372,10 +449,12 @@ impl<'a> Run<'a> {
                 for what in self.watch.double_owners() {
                     self.bench.flag(Broken::Owners, &what);
                 }
+                self.look_around(at);
             }
             display.show(|| self.line());
             if reported.elapsed() >= Duration::from_secs(1) {
                 reported = Instant::now();
+                self.sample();
                 let _ = report.write(&report.document(self.body("running")));
             }
         }
@@ -698,6 +777,7 @@ impl<'a> Run<'a> {
 
     /// Ends in order: nobody is killed any more, the writers close, everybody drains and goes home.
     fn end(&mut self, stop: &Stop) -> Result<(), Fault> {
+        self.end_range()?;
         self.ending = true;
         self.due.clear();
         self.watch.before_the_end();
@@ -753,11 +833,17 @@ impl<'a> Run<'a> {
         }
         if self.bench.violated() > 0 {
             Verdict::Violation
-        } else if self.kills.mid_push == 0 || self.bench.counts().delivered == 0 {
+        } else if self.tried_nothing() {
             Verdict::Inconclusive
         } else {
             Verdict::Held
         }
+    }
+
+    /// Nothing was tried, or nothing of what was asked for.
+    fn tried_nothing(&self) -> bool {
+        let landed = self.range.as_ref().map(|range| range.score().landed());
+        self.too_large.is_some() || self.bench.counts().delivered == 0 || landed.unwrap_or(self.kills.mid_push) == 0
     }
 
     /// Forgets the durable readers, lets a watchdog have one look, and says what is still there.
@@ -803,10 +889,16 @@ impl<'a> Run<'a> {
     fn warnings(&self) -> Vec<String> {
         let rare = [(Operation::PushFull, "into a full ring"), (Operation::PushPastDead, "past a dead reader")];
         let unseen = rare.into_iter().filter(|(operation, _)| self.hunter.known(*operation).1 == 0);
+        let skipped = self.range.as_ref().map(|range| range.score().skipped()).unwrap_or_default();
         unseen
             .map(|(_, what)| {
                 format!("no push {what} was traced: kill_sites.of lacks what only such a push executes; run for longer")
             })
+            .chain(skipped)
+            .chain(self.too_large.map(|used| {
+                let limit = self.args.space_limit;
+                format!("ended early: the run's files took {used} bytes, --space-limit is {limit}")
+            }))
             .collect()
     }
 
@@ -844,9 +936,12 @@ impl<'a> Run<'a> {
             "violations": violations,
             "recovery_us": recovery.to_json(),
             "election_us": election.to_json(),
-            "recovery_in_storm_us": traced.to_json(),
+            "recovery_in_storm_us": traced.to_json_in_full(),
             "floor_us": floor.to_json(),
             "tracing_s": (self.hunter.tracing().as_secs_f64() * 100.0).round() / 100.0,
+            "resumed": self.before.map(Before::to_json),
+            "series": self.series.to_json(),
+            "faults": self.range.as_ref().map(|range| range.score().to_json()),
             "images": self.examiner.to_json(),
             "sweep": self.sweep,
             "runner": self.watch.to_json(),
@@ -856,8 +951,9 @@ impl<'a> Run<'a> {
     fn summary(&self, document: &Value) -> String {
         let of = |key: &str| document[key].to_string();
         let warnings: String = self.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
+        let faults = self.range.as_ref().map_or(String::new(), |range| range.score().line() + "\n");
         format!(
-            "{warnings}kills {}\nkill sites {}\nrecords {}\nrecovery (µs) {}\nfloor (µs) {}\nviolations {}",
+            "{warnings}{faults}kills {}\nkill sites {}\nrecords {}\nrecovery (µs) {}\nfloor (µs) {}\nviolations {}",
             of("kills"),
             of("kill_sites"),
             of("records"),

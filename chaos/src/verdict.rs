@@ -23,6 +23,8 @@ pub(crate) enum Broken {
     Leak,
     /// A role ended with an error or a signal that nobody sent.
     Failed,
+    /// Somebody who lived was taken for dead.
+    FalseDeath,
 }
 
 impl Broken {
@@ -37,6 +39,7 @@ impl Broken {
             Broken::Hang => "hang",
             Broken::Leak => "leak",
             Broken::Failed => "failed",
+            Broken::FalseDeath => "false-death",
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::engine::template::{self, Job};
 use crate::ledger::{Entry, Kind, Pen, now};
 use crate::namespace::{self, Which};
 use crate::payload::{self, Dice};
+use crate::range::actor as range;
 use crate::sweep::subject;
 
 /// What the controller tells all workers of a channel, in one byte of a memory file.
@@ -128,6 +129,9 @@ fn work(job: Job) -> i32 {
         && first == subject::SUBJECT
     {
         return subject::work(rest, job.fds);
+    }
+    if job.args.first().is_some_and(|word| word == range::WORD) {
+        return range::work(job);
     }
     let Some(orders) = Orders::from_words(&job.args) else { return 2 };
     let mut fds = job.fds.into_iter();

@@ -82,6 +82,18 @@ pub fn rss(pid: i32) -> Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
+/// Bytes of address space.
+///
+/// # Errors
+///
+/// [`EngineError::Io`].
+pub fn virtual_bytes(pid: i32) -> Result<u64> {
+    let statm = read(pid, "statm")?;
+    let pages: u64 =
+        statm.split_ascii_whitespace().next().and_then(|w| w.parse().ok()).ok_or_else(|| malformed(pid, "statm"))?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
 /// How many descriptors are open. For the calling process this counts the one that reads the directory, once.
 ///
 /// # Errors

@@ -191,3 +191,53 @@ pub(crate) fn is_thread_of(pid: i32, tid: i32) -> bool {
     // SAFETY: `tgkill` takes numbers only; signal 0 is none.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 }
 }
+
+/// A child of this process that does nothing but hold on to what it has inherited: descriptors, and the locks on them. An
+/// alarm of its own ends it after ten minutes, if nobody has. `None`: it could not be made.
+pub(crate) fn fork_sleeper() -> Option<i32> {
+    // SAFETY: the child calls only `alarm`, `signal` and `pause`, which are async-signal-safe, until it ends.
+    match unsafe { nix::unistd::fork() } {
+        Ok(nix::unistd::ForkResult::Parent { child }) => Some(child.as_raw()),
+        Ok(nix::unistd::ForkResult::Child) => {
+            nix::unistd::alarm::set(600);
+            loop {
+                // SAFETY: takes nothing.
+                unsafe { libc::pause() };
+            }
+        }
+        Err(_) => None,
+    }
+}
+
+/// A limit on file sizes then answers `EFBIG`, instead of killing by SIGXFSZ.
+pub(crate) fn ignore_file_size_signal() -> Result<(), Errno> {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }.map(drop)
+}
+
+/// Sets a limit of another process.
+pub(crate) fn limit(pid: i32, resource: libc::__rlimit_resource_t, soft: u64) -> Result<u64, Errno> {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `before` is live for the call, and no new limit is given.
+    Errno::result(unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut before) })?;
+    let new = libc::rlimit { rlim_cur: soft.min(before.rlim_max), rlim_max: before.rlim_max };
+    // SAFETY: `new` is live for the call, and the old limit is not asked for.
+    Errno::result(unsafe { libc::prlimit(pid, resource, &raw const new, std::ptr::null_mut()) })?;
+    Ok(before.rlim_cur)
+}
+
+/// From now on a system call fails with `errno` in this thread and those that it starts. It can't be undone.
+pub(crate) fn deny(call: u32, errno: u32) -> Result<(), Errno> {
+    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    // seccomp_data begins with the number of the call.
+    let mut program = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | (errno & 0xffff)),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    nix::sys::prctl::set_no_new_privs()?;
+    // SAFETY: `filter` and the program that it points to live through the call; the kernel copies them.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) }).map(drop)
+}

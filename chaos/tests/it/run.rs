@@ -4,20 +4,9 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use assert_cmd::Command;
 use serde_json::Value;
 
-/// A run that hangs is killed after this; nothing is measured by it.
-const LIMIT: Duration = Duration::from_secs(240);
-
-fn root() -> tempfile::TempDir {
-    let base = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
-    tempfile::Builder::new().prefix("ringward-chaos-test-").tempdir_in(base).unwrap()
-}
-
-fn chaos(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_chaos")).args(args).timeout(LIMIT).output().unwrap()
-}
+use crate::common::{chaos, root};
 
 /// A short run; its output and its report, and that its root is empty again unless a promise was broken.
 fn run(args: &[&str]) -> (Output, Value) {
@@ -43,6 +32,7 @@ fn a_short_run_holds_and_reports_all_of_it() {
     assert_eq!(output.status.code(), Some(0), "{text}\n{report:#}");
     assert!(text.starts_with("chaos run: seed 7,"), "{text}");
     assert!(text.contains("verdict: held"), "{text}");
+    crate::schema::check(&report);
     assert_eq!(report["verdict"], "held");
     assert_eq!(report["seed"], 7);
     assert!(report["elapsed_s"].as_f64().unwrap() > 0.0);
