@@ -12,6 +12,8 @@ Exit codes:
   2    the command line can't be
   3    time-out, or nothing to do: the channel did not come, no record came, or it was closed before this reader joined
   4    done, but records were lost, or may be; stderr tells which
+  5    something is damaged (check), or must be mended (doctor), or could not be taken away (clean)
+  6    nothing is, but there are notes (check) or doubts (doctor)
   130  stopped by SIGINT
   143  stopped by SIGTERM";
 
@@ -22,6 +24,10 @@ pub(crate) enum Done {
     All,
     /// Everything, except for records that were told to be lost, or perhaps lost.
     Lost,
+    /// What was looked for was found: damage, or what must be mended.
+    Found,
+    /// Only notes or doubts were found.
+    Noted,
 }
 
 /// Why a command stopped.
@@ -64,6 +70,8 @@ pub(crate) fn report(ended: Result<Done, Failure>) -> ExitCode {
     let (message, code) = match ended {
         Ok(Done::All) | Err(Failure::PipeClosed) => (None, 0),
         Ok(Done::Lost) => (None, 4),
+        Ok(Done::Found) => (None, 5),
+        Ok(Done::Noted) => (None, 6),
         Err(Failure::Refused(message)) => (Some(message), 1),
         Err(Failure::Usage(message)) => (Some(message), 2),
         Err(Failure::Nothing(message)) => (Some(message), 3),

@@ -7,17 +7,12 @@ use crate::exit::{Done, Failure};
 use crate::output::print;
 use crate::place;
 use crate::stop::Stop;
-use crate::survey::{ChannelView, GenerationView, OwnerView, ReaderView, SeenView, survey};
+use crate::survey::{ChannelView, GenerationView, OwnerView, ReaderView, SeenView, one};
 use crate::units::show_size;
 
 pub(crate) fn run(at: &Place, args: &Inspect, stop: &Stop) -> Result<Done, Failure> {
     let namespace = place::namespace(at, false)?;
-    let channel = place::channel(&namespace, &args.channel, ringward_recovery::Config::default())?;
-    let Some(view) = survey(&namespace, Some(&args.channel), args.sample, stop)?.pop() else {
-        // Says what it looked for, and where.
-        let error = channel.inspect().err().map(|error| error.to_string());
-        return Err(Failure::Refused(error.unwrap_or_else(|| "the channel came just now; look again".to_owned())));
-    };
+    let view = one(&namespace, &args.channel, args.sample, stop)?;
     if args.json {
         let document = serde_json::to_string_pretty(&view).map_err(|error| Failure::system("write JSON", error))?;
         print(&format!("{document}\n"))?;
@@ -60,7 +55,7 @@ fn count(number: u64, noun: &str) -> String {
 }
 
 /// The evidence for the verdict.
-fn reasons(view: &ChannelView) -> Vec<String> {
+pub(crate) fn reasons(view: &ChannelView) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Some(owner) = &view.owner {
         reasons.push(owner_words(owner));
@@ -101,7 +96,7 @@ fn owner_words(owner: &OwnerView) -> String {
     }
 }
 
-fn reader_words(reader: &ReaderView) -> String {
+pub(crate) fn reader_words(reader: &ReaderView) -> String {
     let name = reader.name.as_deref().unwrap_or("(damaged slot)");
     let kind = reader.kind.unwrap_or("unknown kind");
     let life = match (reader.lock_held, reader.pid) {

@@ -60,7 +60,7 @@ fn table(channels: &[ChannelView]) -> String {
 }
 
 /// `name+12 (3.4 KiB)`: how many records and bytes it is behind; in parentheses if its process is gone.
-fn reader(reader: &ReaderView) -> String {
+pub(crate) fn reader(reader: &ReaderView) -> String {
     let name = reader.name.as_deref().unwrap_or("?");
     let lag = match (reader.lag_records, reader.lag_bytes) {
         (Some(0), _) => String::new(),
@@ -70,7 +70,8 @@ fn reader(reader: &ReaderView) -> String {
     if reader.lock_held { format!("{name}{lag}") } else { format!("[{name}]{lag}") }
 }
 
-fn align<const N: usize>(rows: &[[String; N]]) -> String {
+/// Columns as wide as what is in them.
+pub(crate) fn align<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: [usize; N] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let mut out = String::new();

@@ -121,6 +121,32 @@ pub(crate) struct SeenView {
     pub(crate) readers: Vec<ReaderView>,
 }
 
+/// Looks at the channels of a namespace again and again: what a watchdog needs to see that a writer does not beat.
+pub(crate) struct Survey<'n> {
+    namespace: &'n Namespace,
+    watchdog: Watchdog,
+}
+
+impl<'n> Survey<'n> {
+    /// Over all channels, or `only` one.
+    pub(crate) fn new(namespace: &'n Namespace, only: Option<&str>) -> Survey<'n> {
+        let mut builder = Watchdog::builder(namespace);
+        if let Some(only) = only {
+            builder = builder.only([only]);
+        }
+        Survey { namespace, watchdog: builder.build() }
+    }
+
+    /// One look.
+    pub(crate) fn look(&mut self) -> Result<Vec<ChannelView>, Failure> {
+        let report = self.watchdog.tick();
+        if let Some(error) = report.error {
+            return Err(Failure::system("list the namespace", error));
+        }
+        report.notices.into_iter().map(|notice| view(self.namespace, notice)).collect()
+    }
+}
+
 /// Looks at the channels of a namespace: all of them, or `only` one. With a `sample` it looks twice, so far apart, which is what it
 /// takes to see that a writer does not beat.
 pub(crate) fn survey(
@@ -129,17 +155,49 @@ pub(crate) fn survey(
     sample: Option<Duration>,
     stop: &Stop,
 ) -> Result<Vec<ChannelView>, Failure> {
-    let mut watchdog = Watchdog::builder(namespace).build();
-    let mut report = watchdog.tick();
+    let mut survey = Survey::new(namespace, only);
     if let Some(sample) = sample {
+        survey.watchdog.tick();
         stop.sleep(sample)?;
-        report = watchdog.tick();
     }
-    if let Some(error) = report.error {
-        return Err(Failure::system("list the namespace", error));
+    survey.look()
+}
+
+/// One channel, or why there is nothing to see.
+pub(crate) fn one(
+    namespace: &Namespace,
+    channel: &str,
+    sample: Option<Duration>,
+    stop: &Stop,
+) -> Result<ChannelView, Failure> {
+    let found = survey(namespace, Some(channel), sample, stop)?.pop();
+    found.map_or_else(|| Err(missing(namespace, channel)), Ok)
+}
+
+/// One channel, looked at for so long that a writer that is silent for `stall` shows as stalled.
+pub(crate) fn one_for(
+    namespace: &Namespace,
+    channel: &str,
+    stall: Duration,
+    stop: &Stop,
+) -> Result<ChannelView, Failure> {
+    let mut watchdog = Watchdog::builder(namespace).only([channel]).stall_timeout(stall).build();
+    let first = watchdog.tick();
+    if first.notices.is_empty() {
+        return Err(missing(namespace, channel));
     }
-    let wanted = |notice: &Notice| only.is_none_or(|only| only == notice.channel);
-    report.notices.into_iter().filter(wanted).map(|notice| view(namespace, notice)).collect()
+    stop.sleep(stall)?;
+    let notice = watchdog.tick().notices.pop();
+    notice.map_or_else(|| Err(missing(namespace, channel)), |notice| view(namespace, notice))
+}
+
+/// Why there is nothing to see of a channel: says what was looked for, and where.
+fn missing(namespace: &Namespace, channel: &str) -> Failure {
+    let error = match place::channel(namespace, channel, Config::default()) {
+        Ok(handle) => handle.inspect().err().map(|error| error.to_string()),
+        Err(failure) => return failure,
+    };
+    Failure::Refused(error.unwrap_or_else(|| "the channel came just now; look again [RW-OPEN-MISSING]".to_owned()))
 }
 
 fn view(namespace: &Namespace, notice: Notice) -> Result<ChannelView, Failure> {

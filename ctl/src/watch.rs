@@ -64,7 +64,7 @@ fn summary(report: &Report, args: &Watch) -> Result<(), Failure> {
     })
 }
 
-fn notice_words(notice: &Notice) -> String {
+pub(crate) fn notice_words(notice: &Notice) -> String {
     let done = match &notice.done {
         Fate::Reclaimed { bytes } => format!("; reclaimed, {}", show_size(*bytes)),
         Fate::Quarantined { name } => format!("; quarantined as {name}"),
@@ -100,7 +100,7 @@ fn notice_words(notice: &Notice) -> String {
     format!("{}: {}{why}{done} [{}]\n", notice.channel, notice.verdict, notice.id)
 }
 
-fn notice_json(notice: &Notice) -> Value {
+pub(crate) fn notice_json(notice: &Notice) -> Value {
     let (done, detail) = match &notice.done {
         Fate::Nothing => ("nothing", Value::Null),
         Fate::Reclaimed { bytes } => ("reclaimed", json!(bytes)),

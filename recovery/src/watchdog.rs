@@ -112,6 +112,7 @@ pub struct WatchdogBuilder {
     interval: Duration,
     expire_durable: Option<Duration>,
     wipe: bool,
+    only: Option<Vec<String>>,
     callback: Option<Callback>,
 }
 
@@ -162,6 +163,13 @@ impl WatchdogBuilder {
     #[must_use]
     pub fn wipe(mut self, wipe: bool) -> Self {
         self.wipe = wipe;
+        self
+    }
+
+    /// Look only at these channels, and do nothing about what interrupted births have left.
+    #[must_use]
+    pub fn only(mut self, channels: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.only = Some(channels.into_iter().map(Into::into).collect());
         self
     }
 
@@ -237,6 +245,7 @@ impl Watchdog {
             interval: Duration::from_secs(1),
             expire_durable: None,
             wipe: false,
+            only: None,
             callback: None,
         }
     }
@@ -270,13 +279,18 @@ impl Watchdog {
     pub fn tick(&mut self) -> Report {
         let mut report = Report::default();
         let names = match self.setup.namespace.channels() {
-            Ok(names) => names,
+            Ok(mut names) => {
+                if let Some(only) = &self.setup.only {
+                    names.retain(|name| only.contains(name));
+                }
+                names
+            }
             Err(error) => {
                 report.error = Some(error.to_string());
                 return report;
             }
         };
-        if self.setup.action != Action::Report {
+        if self.setup.action != Action::Report && self.setup.only.is_none() {
             match follow::tidy_births(&self.setup.namespace) {
                 Ok(births) => report.births = births,
                 Err(error) => debug!(%error, "looking for births that died"),

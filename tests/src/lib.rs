@@ -150,11 +150,13 @@ pub fn functions() -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// The subcommands and long options of a command line that clap derives from the source `path`.
+/// The subcommands and long options of a command line that clap derives from the source `path`, and from the files of the folder
+/// of the same name.
 ///
 /// Read from the source, because a test sees only its own package's programs.
 pub fn command_line(path: &str) -> CommandLine {
-    let source = read(path);
+    let folder = files(path.strip_suffix(".rs").unwrap_or(path), ".rs");
+    let source: String = std::iter::once(path.to_owned()).chain(folder).map(|file| read(&file)).collect();
     let mut line = CommandLine::default();
     let mut owner = String::new();
     // An attribute that is still open, and the last one that was for an option.

@@ -1,10 +1,15 @@
 //! Integration tests of `ringward`: one binary, a module a noun.
 
+mod act;
 mod bed;
+mod bytes;
+mod doctor;
+mod keep;
 mod kill;
 mod look;
 mod roundtrip;
 mod soak;
 mod stop;
+mod top;
 mod truncate;
 mod usage;

@@ -36,6 +36,18 @@ fn bad_usage_is_code_2() {
         &["inspect"],
         &["inspect", "a/b"],
         &["watch", "--mode", "kill"],
+        &["check"],
+        &["dump", "c", "--at", "here"],
+        &["tail", "../c"],
+        &["explain", "RW-NO-SUCH"],
+        &["supersede"],
+        &["kill-owner", ".c"],
+        &["forget", "c"],
+        &["top", "a/b"],
+        &["snapshot", "c"],
+        &["completions", "dos"],
+        &["man", "fly"],
+        &["ls", "--color", "sometimes"],
     ] {
         let bed = Bed::new();
         bed.namespace();
@@ -77,8 +89,45 @@ fn refusals_are_code_1_and_carry_an_id() {
 #[test]
 fn help_documents_the_exit_codes() {
     let bed = Bed::new();
-    for command in ["send", "recv", "ls", "inspect", "watch"] {
+    for command in [
+        "send",
+        "recv",
+        "tail",
+        "ls",
+        "inspect",
+        "check",
+        "dump",
+        "top",
+        "doctor",
+        "explain",
+        "snapshot",
+        "restore",
+        "watch",
+        "clean",
+        "supersede",
+        "kill-owner",
+        "forget",
+    ] {
         let help = String::from_utf8(bed.run(&[command, "--help"], b"").code(0).stdout).unwrap();
         assert!(help.contains("Exit codes:") && help.contains("143"), "{help}");
     }
+}
+
+#[test]
+fn shells_and_man_get_every_command() {
+    let bed = Bed::new();
+    let text = |args: &[&str]| String::from_utf8(bed.run(args, b"").code(0).stdout).unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = text(&["completions", shell]);
+        assert!(completions.contains("kill-owner") && completions.contains("stall-timeout"), "{shell}");
+    }
+    assert!(text(&["man"]).contains(".TH ringward 1"));
+    assert!(text(&["man", "kill-owner"]).contains(".TH ringward-kill-owner 1"));
+    let dir = bed.root().join("man");
+    bed.run(&["man", "--dir", dir.to_str().unwrap()], b"").code(0);
+    let pages = std::fs::read_dir(dir).unwrap().count();
+    let help = text(&["--help"]);
+    let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).count();
+    assert_eq!(pages, commands + 1);
 }

@@ -86,7 +86,7 @@ fn calls(text: &str) -> Vec<String> {
 #[test]
 fn the_tools_commands_and_options_exist() {
     let tool = command_line("ctl/src/args.rs");
-    for command in ["send", "recv", "ls", "inspect", "watch"] {
+    for command in ["send", "recv", "ls", "inspect", "watch", "check", "kill-owner"] {
         assert!(tool.commands.contains_key(command), "{command}: {tool:?}");
     }
     let mut seen = 0;

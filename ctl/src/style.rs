@@ -1,0 +1,53 @@
+//! Colours, where somebody sees them.
+
+use std::io::{IsTerminal, stdout};
+
+use crate::args::{Color, Place};
+
+/// What a piece of text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tint {
+    /// Offsets, padding: there if needed.
+    Dim,
+    /// Names of fields.
+    Name,
+    /// Borders and headings.
+    Head,
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// Whether to colour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    on: bool,
+}
+
+impl Style {
+    /// As the command line says; else on a terminal that can, unless `NO_COLOR` is set.
+    pub(crate) fn of(place: &Place) -> Style {
+        let on = match place.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                stdout().is_terminal() && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        };
+        Style { on }
+    }
+
+    /// The text, coloured or not.
+    pub(crate) fn paint(self, tint: Tint, text: &str) -> String {
+        let code = match tint {
+            Tint::Dim => "2",
+            Tint::Name => "36",
+            Tint::Head => "1",
+            Tint::Good => "32",
+            Tint::Doubtful => "33",
+            Tint::Bad => "1;31",
+        };
+        if self.on && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
