@@ -31,10 +31,6 @@ impl Program {
         }
     }
 
-    pub(crate) fn package(self) -> &'static str {
-        if self.folder() == "ring" { "ringward-ring" } else { "ringward-recovery" }
-    }
-
     pub(crate) fn is_library(self) -> bool {
         !matches!(self, Program::RingIt | Program::RecoveryIt)
     }
