@@ -493,8 +493,12 @@ impl Reader {
         }
         let next = self.next_sequence();
         let published = self.ring.as_ref().and_then(|ring| succession::published_end(ring.memory()));
+        // What a next generation held is gone with its name.
+        let followed = self.ring.as_ref().is_none_or(|ring| {
+            !matches!(succession::successor(ring.memory()), Ok(Successor::Undecided | Successor::Nobody))
+        });
         let lost = match published {
-            Some(mark) if mark.sequence == next => Lost::Nothing,
+            Some(mark) if mark.sequence == next && !followed => Lost::Nothing,
             _ => Lost::Unknown { from: next },
         };
         Err(ReceiveError::Gone { lost })
@@ -724,7 +728,9 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
     let trust = *channel.namespace().trust();
     let held = || OpenError::NameHeld { name: card.name.to_string() };
     let mut below: Option<Arc<Segment>> = None;
-    let mut numbers = dir.generations().map_err(OpenError::system("list the channel"))?;
+    let list = || dir.generations().map_err(OpenError::system("list the channel"));
+    let listed = list()?;
+    let mut numbers = listed.clone();
     if canary!("claimed-from-above") {
         numbers.reverse();
     }
@@ -773,7 +779,8 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         let ours = before.card.is_some_and(|found| (found.pid, found.start) == (card.pid, card.start));
         return Ok(Below::Claimed { ring: reader, lost, ours });
     }
-    Ok(if below.is_some() { Below::LookAgain } else { Below::NotThere })
+    // It has left the last one that has it, for one that came after our list; or it was forgotten there.
+    Ok(if below.is_some() && list()? != listed { Below::LookAgain } else { Below::NotThere })
 }
 
 /// Joins the newest generation as a newcomer. `None`: look again.
@@ -929,7 +936,11 @@ fn forget_once(dir: &ChannelDir, name: ReaderName, trust: &file::Trust) -> Resul
             holding.push((segment, slot));
         }
     }
-    let found = !holding.is_empty();
+    // A place that it has left is none.
+    let left = |segment: &Segment, slot: usize| {
+        SlotState(segment.slots()[slot].state.load(std::sync::atomic::Ordering::Acquire)) == SlotState::DONE
+    };
+    let found = holding.iter().any(|(segment, slot)| !left(segment, *slot));
     for (segment, slot) in holding.into_iter().rev() {
         let shared = &segment.slots()[slot];
         shared.state.store(SlotState::FREE.0, std::sync::atomic::Ordering::SeqCst);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ringward_recovery::{Durability, Event, From, Heal, OpenError, Outcome, SendError, Warmth, WhenFull};
+use ringward_recovery::{
+    Durability, Event, From, Heal, Lost, OpenError, Outcome, ReceiveError, SendError, Warmth, WhenFull,
+};
 use ringward_ring::layout::record_len;
 use ringward_ring::writer::PushError;
 
@@ -415,4 +417,53 @@ fn a_drained_generation_is_wiped_when_that_is_asked_for() {
         let found = bytes[..got].windows(8).any(|w| w == b"a secret");
         assert_eq!(found, !wipe, "wipe: {wipe}");
     }
+}
+
+/// A reader that has left an older generation, which another still drains, and is then forgotten: its name is free, and is nobody's.
+#[test]
+fn a_name_that_was_forgotten_after_moving_on_can_be_taken_anew() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut gone = durable(&channel, "gone");
+    let stays = durable(&channel, "stays");
+    writer.push(0, b"0").unwrap();
+    drop(writer);
+    let mut writer = channel.writer().unwrap();
+    assert_eq!(numbers(&all(&mut gone).0), [0]);
+    assert_eq!(gone.generation(), 2);
+    gone.forget();
+    assert_eq!(bed.names().len(), 2, "the first generation is still needed");
+    let mut gone = durable(&channel, "gone");
+    assert_eq!(gone.generation(), 2);
+    writer.push(0, b"1").unwrap();
+    assert_eq!(numbers(&all(&mut gone).0), [1]);
+    gone.forget();
+    assert!(!channel.forget_reader("gone").unwrap(), "there is nobody to forget");
+    drop(stays);
+}
+
+/// Removed from outside together with a generation that a reader had not come to.
+#[test]
+fn what_vanished_with_the_next_generation_is_not_told_as_nothing() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    writer.push(0, b"0").unwrap();
+    let mut buf = [0; 8];
+    assert!(matches!(reader.try_recv(&mut buf), Ok(Some(Event::Record { sequence: 0, .. }))));
+    drop(writer);
+    let mut writer = channel.writer().unwrap();
+    writer.push(0, b"1").unwrap();
+    std::fs::remove_dir_all(bed.namespace.path().join("c")).unwrap();
+    drop(writer);
+    let gone = loop {
+        match reader.recv(&mut buf, Duration::from_secs(60)) {
+            Ok(Some(Event::WriterGone { .. })) => {}
+            other => break other,
+        }
+    };
+    let Err(ReceiveError::Gone { lost }) = gone else { panic!("{gone:?}") };
+    assert_eq!(lost, Lost::Unknown { from: 1 });
 }

@@ -14,5 +14,8 @@ mod attacks_steps;
 mod common;
 mod life;
 mod security;
+mod steps;
+mod steps_chain;
+mod steps_retire;
 mod swept;
 mod watchdog;
