@@ -560,7 +560,182 @@ pub fn all() -> Vec<Golden> {
     add("overrun.ring", "wrapped, its reader set back to position 0", &["RW-IMG-OVERRUN"], s.bytes.clone());
     s.put64(SUCCESSION + 24, 1);
     add("expelled.ring", "overrun, its reader expelled", &[], s.bytes);
+    let mut s = fresh();
+    s.bytes[..8].copy_from_slice(b"#!/bin/s");
+    add("foreign.ring", "empty, its first bytes those of another kind of file", &["RW-SEG-MAGIC"], s.bytes);
+    let mut s = fresh();
+    s.reader(0, ACTIVE, DURABLE, "audit");
+    for sequence in 1..=16 {
+        s.push(1, 232);
+        s.release(0, sequence + 1);
+    }
+    s.push(1, 232);
+    add(
+        "lapped.ring",
+        "sixteen records of 256 bytes fill the ring exactly, the next one at its start: no wrap marker",
+        &[],
+        s.bytes,
+    );
+    let mut s = fresh();
+    for (len, record_type) in [0, 1, 7, 8, 9, 39, 40, 41, 1000, 1024].into_iter().zip(0..) {
+        s.push(record_type, len);
+    }
+    add("sizes.ring", "a record of each class of size, up to the limit", &[], s.bytes);
+    let mut s = fresh();
+    for (slot, kind, name) in [
+        (0, DURABLE, "a"),
+        (1, EPHEMERAL, "b"),
+        (2, DURABLE, "c.d_e-f"),
+        (3, DURABLE, "a-name-of-thirty-one-bytes-long."),
+    ] {
+        s.reader(slot, ACTIVE, kind, &name[..name.len().min(31)]);
+    }
+    s.push(1, 8);
+    s.release(1, 2);
+    add("readers.ring", "every slot taken, a record that only the ephemeral reader has released", &[], s.bytes);
+    all.extend(torn());
+    all.extend(fields());
+    all.extend(cuts());
     all
+}
+
+/// What the sixth push of `clean` stores, in order: where, and which bytes.
+fn stores() -> Vec<(usize, Vec<u8>)> {
+    let before = clean();
+    let mut after = before.clone();
+    after.push(6, 40);
+    let begin = DATA + before.position as usize;
+    let mark = CURSOR + 8 + before.turn * 24;
+    let words = (begin..begin + 64).step_by(8).chain([mark, mark + 8, mark + 16, CURSOR]);
+    words.map(|at| (at, after.bytes[at..at + 8].to_vec())).collect()
+}
+
+/// `clean`, its writer killed in the sixth push, behind each of its stores but the last: nothing of that push was published.
+fn torn() -> Vec<Golden> {
+    let stores = stores();
+    let mut bytes = clean().bytes;
+    let mut all = Vec::new();
+    for (n, (at, word)) in stores[..stores.len() - 1].iter().enumerate() {
+        bytes[*at..at + 8].copy_from_slice(word);
+        let findings: &[_] = match n + 1 {
+            ..=7 => &[],
+            8 => &["RW-IMG-STAGED"],
+            9 | 10 => &["RW-IMG-CHECKPOINT", "RW-IMG-STAGED"],
+            _ => &["RW-IMG-TORN"],
+        };
+        let (n, last) = (n + 1, stores.len());
+        let name = format!("torn-{n:02}.ring").leak();
+        let origin = format!("clean, killed in the sixth push behind store {n} of {last}").leak();
+        all.push(Golden { name, origin, findings, bytes: bytes.clone() });
+    }
+    all
+}
+
+/// A field of `succeeded.ring`: its name, where it lies, and what is found if a bit of it is flipped.
+type Field = (&'static str, usize, &'static [&'static str]);
+
+/// Every field, the identity's with a checksum that no longer fits.
+const FIELDS: [Field; 59] = [
+    ("magic", 0, &["RW-SEG-MAGIC"]),
+    ("major", 8, &["RW-SEG-MAJOR"]),
+    ("minor", 10, &["RW-SEG-CRC"]),
+    ("header-length", 12, &["RW-SEG-CRC"]),
+    ("page", 16, &["RW-SEG-CRC"]),
+    ("slots", 20, &["RW-SEG-CRC"]),
+    ("capacity", 24, &["RW-SEG-CRC"]),
+    ("record-limit", 32, &["RW-SEG-CRC"]),
+    ("checksum-kind", 36, &["RW-SEG-CRC"]),
+    ("features", 40, &["RW-SEG-CRC"]),
+    ("schema", 48, &["RW-SEG-CRC"]),
+    ("channel", 56, &["RW-SEG-CRC"]),
+    ("generation", 64, &["RW-SEG-CRC"]),
+    ("segment-id", 72, &["RW-SEG-CRC"]),
+    ("first-sequence", 80, &["RW-SEG-CRC"]),
+    ("predecessor", 88, &["RW-SEG-CRC"]),
+    ("predecessors-end", 96, &["RW-SEG-CRC"]),
+    ("owner-pid", 104, &["RW-SEG-CRC"]),
+    ("owner-pid-namespace", 108, &["RW-SEG-CRC"]),
+    ("owner-start", 112, &["RW-SEG-CRC"]),
+    ("owner-boot-id", 120, &["RW-SEG-CRC"]),
+    ("created", 136, &["RW-SEG-CRC"]),
+    ("beat-interval", 144, &["RW-SEG-CRC"]),
+    ("reserved", 200, &["RW-SEG-CRC"]),
+    ("crc", 252, &["RW-SEG-CRC"]),
+    ("state", SUCCESSION, &["RW-IMG-STATE"]),
+    ("end", SUCCESSION + 8, &["RW-IMG-END"]),
+    ("successor", SUCCESSION + 16, &["RW-IMG-SUCCESSOR"]),
+    ("expelled", SUCCESSION + 24, &["RW-IMG-EXPELLED"]),
+    ("position", CURSOR, &["RW-IMG-POSITION"]),
+    ("a-position", CURSOR + 8, &["RW-IMG-END-AHEAD", "RW-IMG-POSITION", "RW-IMG-CHECKPOINT"]),
+    ("a-sequence", CURSOR + 16, &["RW-IMG-END-AHEAD", "RW-IMG-POSITION", "RW-IMG-CHECKPOINT"]),
+    ("a-check", CURSOR + 24, &["RW-IMG-END-AHEAD", "RW-IMG-POSITION", "RW-IMG-CHECKPOINT"]),
+    ("b-position", CURSOR + 32, &["RW-IMG-CHECKPOINT"]),
+    ("b-sequence", CURSOR + 40, &["RW-IMG-CHECKPOINT"]),
+    ("b-check", CURSOR + 48, &["RW-IMG-CHECKPOINT"]),
+    ("limit", LIMIT, &[]),
+    ("beat", HEARTBEAT, &[]),
+    ("beat-time", HEARTBEAT + 8, &[]),
+    ("life", HEARTBEAT + 16, &[]),
+    ("data-doorbell", BELL, &[]),
+    ("data-waiters", TABLE, &[]),
+    ("space-doorbell", TABLE + 128, &[]),
+    ("space-waiters", TABLE + 132, &[]),
+    ("slot-state", SLOT0, &["RW-IMG-SLOT-STATE"]),
+    ("slot-kind", SLOT0 + 4, &[]),
+    ("slot-position", SLOT0 + 8, &["RW-IMG-SLOT-CURSOR"]),
+    ("slot-a-check", SLOT0 + 32, &["RW-IMG-SLOT-CURSOR"]),
+    ("slot-b-check", SLOT0 + 56, &[]),
+    ("slot-name", SLOT0 + 64, &["RW-IMG-SLOT-CARD"]),
+    ("slot-pid", SLOT0 + 96, &[]),
+    ("slot-start", SLOT0 + 104, &[]),
+    ("slot-taken", SLOT0 + 112, &["RW-IMG-TAKEN"]),
+    ("slot-check", SLOT0 + 120, &["RW-IMG-SLOT-CARD"]),
+    ("record-len", DATA + 224, &["RW-IMG-CRC"]),
+    ("record-kind", DATA + 228, &["RW-IMG-CRC"]),
+    ("record-type", DATA + 232, &["RW-IMG-CRC"]),
+    ("record-crc", DATA + 236, &["RW-IMG-CRC"]),
+    ("record-sequence", DATA + 240, &["RW-IMG-CRC"]),
+];
+
+/// `succeeded.ring`, a bit flipped in each field.
+fn fields() -> Vec<Golden> {
+    let mut s = clean();
+    let (end, next) = (end_word(s.position, s.id), id_from(RANDOM[1]));
+    s.ended(SUCCEEDED, end, next);
+    let flipped = |(field, at, findings): Field| {
+        let mut s = s.clone();
+        s.flip(at, 5);
+        let name = format!("field-{field}.ring").leak();
+        let origin = format!("succeeded, one bit flipped in the field at offset {at}").leak();
+        Golden { name, origin, findings, bytes: s.bytes }
+    };
+    FIELDS.map(flipped).into()
+}
+
+/// `clean`, cut at and beside the borders of its parts.
+fn cuts() -> Vec<Golden> {
+    let borders = [
+        (255, &["RW-SEG-SHORT"] as &'static [_]),
+        (256, &["RW-IMG-SIZE"]),
+        (SUCCESSION + 32, &["RW-IMG-SIZE"]),
+        (CURSOR + 56, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (HEARTBEAT, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (BELL + 4, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (PAGE - 1, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (SLOT0, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (SLOT0 + 128, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (DATA - 1, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (DATA, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (clean_record(1), &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (clean_record(4) + 24, &["RW-IMG-SIZE", "RW-IMG-CRC"]),
+        (clean_record(4) + 544, &["RW-IMG-SIZE"]),
+    ];
+    let cut = |(len, findings): (usize, _)| {
+        let name = format!("cut-{len:05}.ring").leak();
+        let origin = format!("clean, cut to its first {len} bytes").leak();
+        Golden { name, origin, findings, bytes: clean().bytes[..len].to_vec() }
+    };
+    borders.map(cut).into()
 }
 
 /// The text of `fixtures/MANIFEST` for these segments.
