@@ -13,6 +13,7 @@ mod attacks_refusals;
 mod attacks_steps;
 mod common;
 mod life;
+mod life_model;
 mod security;
 mod steps;
 mod steps_chain;
