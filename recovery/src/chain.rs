@@ -94,6 +94,10 @@ fn help(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>, trust: &Trust) 
             confirm(&before, candidate, number)?;
             Ok(Standing::LookAgain)
         }
+        // Its predecessor can't be read, but its writer lives: it is healing itself, and this candidate is the step it has taken.
+        Found::Broken(source, file) if file.as_ref().is_none_or(|file| file_owned(file).unwrap_or(true)) => {
+            Err(OpenError::Damaged { generation: number - 1, source })
+        }
         Found::Missing | Found::Broken(..) => {
             // Its predecessor lost its name only after the one that follows was confirmed: if this one still is a candidate, it
             // is a withdrawn rival's. Look at the state again *after* having seen that the name is gone.

@@ -589,7 +589,9 @@ impl Reader {
         }
         if !old.poisoned() {
             match succession::successor(old) {
-                Ok(Successor::Segment(named)) => return named == id,
+                // One that nobody could build on a generation that nobody could read names no predecessor: then the one that was
+                // named had lost its name, or the number would have been taken.
+                Ok(Successor::Segment(named)) => return named == id || next.identity().predecessor.is_none(),
                 Ok(Successor::Nobody) => return false,
                 Ok(Successor::Undecided) | Err(_) => {}
             }
@@ -601,8 +603,12 @@ impl Reader {
     /// A candidate whose linker may have died.
     fn help(&self, number: u64, trust: &ringward_ring::sys::file::Trust) -> Result<(), ReceiveError> {
         if let Found::Segment(candidate) = chain::find(&self.dir, number, Access::Successor, trust) {
-            let standing = chain::settle(&self.dir, number, &candidate, trust).map_err(Box::new)?;
-            debug!(number, ?standing, "helped a candidate");
+            match chain::settle(&self.dir, number, &candidate, trust) {
+                Ok(standing) => debug!(number, ?standing, "helped a candidate"),
+                // Ours can't be read any more, and its writer is about to follow itself.
+                Err(OpenError::Damaged { .. }) => {}
+                Err(error) => return Err(Box::new(error).into()),
+            }
         }
         Ok(())
     }

@@ -1,18 +1,27 @@
 //! Memory that is taken away or damaged: cuts, holes, flipped bits; and those who sleep on it.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ringward_recovery::{Durability, Event, From, GapReason, Heal, SendError, WhenFull};
+use ringward_recovery::{
+    Durability, Event, From, GapReason, Heal, OpenError, SendError, Warmth, WhenFull, generation_name,
+};
 use ringward_ring::layout::{CURSOR_AT, MAX_POSITION, SUCCESSION_AT};
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Access;
-use ringward_ring::word::State;
+use ringward_ring::succession;
+use ringward_ring::word::{State, Successor};
 use ringward_ring::writer::PushError;
 use rstest::rstest;
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::attacks::{Alarm, LONG, elected, push_text, reclaim, take, text, until, wait_until, writer_cursor};
+use crate::attacks::{
+    Alarm, LONG, SHORT, carried, elected, follower, id, published, push_text, reclaim, take, text, until, wait_until,
+    writer_cursor,
+};
 use crate::attacks_child::Kid;
 use crate::common::{Bed, config, durable};
 
@@ -126,6 +135,72 @@ fn a_writer_whose_segment_is_cut_heals_itself_and_the_loss_is_exact(#[values(0, 
     assert_eq!(writer.heals(), 1);
 }
 
+/// One bit of generation 1's identity, which then does not check any more.
+fn spoil_identity(bed: &Bed) {
+    let file = bed.file(1);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 38).unwrap();
+    file.write_all_at(&[byte[0] ^ 8], 38).unwrap();
+}
+
+/// A writer whose identity no longer checks follows itself. Whoever meets its candidate on the way must not take it for a
+/// withdrawn rival's, although what it follows can't be read.
+#[test]
+fn the_candidate_of_a_writer_that_heals_is_left_alone() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config().heal(Heal::LostMemory));
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 0..3);
+    let old = bed.attach(1, Access::Successor);
+    let end = published(&old);
+    spoil_identity(&bed);
+    // Its first step, by hand.
+    let candidate = follower(&bed, &old, end, &carried(&old)).link(bed.dir().as_fd(), &generation_name(2)).unwrap();
+    let mut standby = channel.standby(Warmth::Cold).unwrap();
+    for refused in [channel.writer().err(), standby.wait(SHORT).err()] {
+        assert!(matches!(refused, Some(OpenError::Damaged { generation: 1, .. })), "{refused:?}");
+    }
+    assert_eq!(take(&mut reader, 3).0, text(0..3), "who reads does not mind");
+    assert_eq!(bed.names(), ["00000001.ring", "00000002.ring"]);
+    // Its other steps.
+    let candidate = Arc::new(candidate);
+    succession::decide_end(&old, Some(end.position)).unwrap();
+    let decided = succession::decide_successor(&old, id(&candidate)).unwrap();
+    assert_eq!(decided, Successor::Segment(id(&candidate)));
+    succession::shift_state(&candidate, State::CANDIDATE, State::OPEN);
+    let moved = until(&mut reader, |event| matches!(event, Event::Restarted { .. }));
+    assert_eq!(moved, Event::Restarted { old: 1, new: 2 });
+}
+
+/// It dies on the way, after it had named its candidate and before anybody could see that: the next one finds nothing that it can
+/// read, and makes a generation that names no predecessor. Readers that were told of the first must follow this one.
+#[test]
+fn a_reader_whose_generation_named_one_that_is_gone_follows_what_came_instead() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config().heal(Heal::LostMemory));
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 0..3);
+    let old = bed.attach(1, Access::Successor);
+    let end = published(&old);
+    let candidate = follower(&bed, &old, end, &carried(&old)).link(bed.dir().as_fd(), &generation_name(2)).unwrap();
+    succession::decide_end(&old, Some(end.position)).unwrap();
+    succession::decide_successor(&old, id(&Arc::new(candidate))).unwrap();
+    spoil_identity(&bed);
+    drop(writer);
+    let mut writer = channel.writer().unwrap();
+    assert_eq!(writer.generation(), 2);
+    let next = writer.push(0, b"after").unwrap();
+    assert_eq!(take(&mut reader, 3).0, text(0..3));
+    let gap = until(&mut reader, |event| matches!(event, Event::Gap { .. } | Event::Record { .. }));
+    assert!(matches!(gap, Event::Gap { from: 3, count: None, .. }), "{gap:?}");
+    let record = until(&mut reader, |event| matches!(event, Event::Record { .. }));
+    assert!(matches!(record, Event::Record { sequence, .. } if sequence == next), "{record:?}");
+}
+
 /// The position of a dead writer, one bit of it flipped: what was acknowledged is delivered all the same, once.
 #[test]
 fn a_flipped_bit_in_a_dead_writers_position_costs_nothing() {
@@ -189,7 +264,6 @@ fn a_flipped_bit_in_the_succession_line_is_survived() {
             let mut reader = durable(&channel, "d");
             push_text(&mut writer, 0..2);
             let mut word = [0u8; 4];
-            use std::os::unix::fs::FileExt;
             let file = bed.file(1);
             file.read_exact_at(&mut word, SUCCESSION_AT as u64 + at).unwrap();
             let flipped = u32::from_le_bytes(word) ^ 1 << bit;
