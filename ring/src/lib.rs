@@ -16,6 +16,7 @@ pub mod build;
 #[doc(hidden)]
 pub mod canary;
 pub mod checksum;
+mod copy;
 pub mod cursor;
 pub mod identity;
 #[cfg(not(feature = "loom"))]

@@ -14,6 +14,9 @@ use core::time::Duration;
 use crate::atomic::AtomicU32;
 #[cfg(feature = "loom")]
 use crate::atomic::{AtomicU64, Ordering};
+use crate::checksum::RecordCrc;
+#[cfg(not(feature = "loom"))]
+use crate::copy;
 use crate::layout::{RECORD_HEADER, Slot, TableHead, WriterPage};
 use crate::word::{Checksum, SegmentId};
 
@@ -156,8 +159,35 @@ impl<'m> Data<'m> {
         // SAFETY: the destination's range was checked above and the mapping is writable for its writer; `bytes` is private
         // memory, so the two do not overlap.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len());
+            copy::plain(bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len());
         }
+        true
+    }
+
+    /// Copies `bytes` to `offset`, and takes the checksum over them on the way.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn store_summed(&self, offset: u64, bytes: &[u8], crc: &mut RecordCrc) -> bool {
+        if !self.fits(offset, bytes.len() as u64) {
+            return false;
+        }
+        // SAFETY: as in `store`; `bytes` is the private one of the two.
+        crc.0 =
+            unsafe { copy::copy(crc.0, bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len(), false) };
+        true
+    }
+
+    /// Copies bytes from `offset` into `bytes`, and takes the checksum over what arrived on the way.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn load_summed(&self, offset: u64, bytes: &mut [u8], crc: &mut RecordCrc) -> bool {
+        if !self.fits(offset, bytes.len() as u64) {
+            return false;
+        }
+        // SAFETY: as in `load`; `bytes` is the private one of the two.
+        crc.0 = unsafe {
+            copy::copy(crc.0, self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len(), true)
+        };
         true
     }
 
@@ -171,7 +201,7 @@ impl<'m> Data<'m> {
         // SAFETY: the source's range was checked above; `bytes` is private memory. A peer that breaks the protocol can race
         // with the copy; what comes out is then arbitrary bytes, which the checksum over the private copy rejects.
         unsafe {
-            core::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len());
+            copy::plain(self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len());
         }
         true
     }
@@ -252,5 +282,16 @@ impl<'m> Data<'m> {
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
         true
+    }
+
+    pub(crate) fn store_summed(&self, offset: u64, bytes: &[u8], crc: &mut RecordCrc) -> bool {
+        crc.update(bytes);
+        self.store(offset, bytes)
+    }
+
+    pub(crate) fn load_summed(&self, offset: u64, bytes: &mut [u8], crc: &mut RecordCrc) -> bool {
+        let loaded = self.load(offset, bytes);
+        crc.update(bytes);
+        loaded
     }
 }

@@ -14,7 +14,7 @@ use crate::memory::{Memory, Shape, Slept};
 use crate::record::{self, RecordHeader, Search};
 use crate::succession;
 use crate::wait;
-use crate::word::{End, RecordKind, SlotState, State};
+use crate::word::{Checksum, End, RecordKind, SlotState, State};
 
 /// Why records were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -340,9 +340,14 @@ impl<M: Memory> Reader<M> {
             }
             return self.lost();
         };
-        if !data.load(self.shape.offset(at.position) + RECORD_HEADER, copy)
-            || !header.verify(&self.shape, at.position, copy)
-        {
+        let mut crc = header.begin_crc(&self.shape, at.position);
+        let from = self.shape.offset(at.position) + RECORD_HEADER;
+        let loaded = if self.shape.checksum == Checksum::HEADER {
+            data.load(from, copy)
+        } else {
+            data.load_summed(from, copy, &mut crc)
+        };
+        if !loaded || crc.finish() != header.crc {
             return self.lost();
         }
         if canary!("double-fetch") {

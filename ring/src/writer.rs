@@ -334,16 +334,18 @@ impl<M: Memory> Writer<M> {
         let mut header =
             RecordHeader { len: payload.len() as u32, kind: RecordKind::DATA, record_type, crc: 0, sequence };
         let mut crc = header.begin_crc(&self.shape, position);
-        if self.shape.checksum != Checksum::HEADER {
-            crc.update(payload);
-        }
-        header.crc = crc.finish();
         let staged = Mark { position: position + header.span(), sequence: sequence + 1 };
         if canary!("publish-before-payload") {
             self.own.publish(&self.memory.page().cursor.cursor, staged, self.shape.segment);
         }
         let data = self.memory.data();
-        if !data.store_header(offset, header.to_words()) || !data.store(offset + RECORD_HEADER, payload) {
+        let stored = if self.shape.checksum == Checksum::HEADER {
+            data.store(offset + RECORD_HEADER, payload)
+        } else {
+            data.store_summed(offset + RECORD_HEADER, payload, &mut crc)
+        };
+        header.crc = crc.finish();
+        if !stored || !data.store_header(offset, header.to_words()) {
             return Err(self.damaged_own());
         }
         self.staged = staged;
@@ -596,11 +598,14 @@ impl<M: Memory> Reservation<'_, M> {
         let reserved = self.header.len as usize;
         let filled = self.filled + bytes.len();
         let at = self.writer.shape.offset(self.position) + RECORD_HEADER + self.filled as u64;
-        if filled > reserved || !self.writer.memory.data().store(at, bytes) {
+        let data = self.writer.memory.data();
+        let stored = filled <= reserved
+            && match self.crc.as_mut().filter(|_| self.writer.shape.checksum != Checksum::HEADER) {
+                Some(crc) => data.store_summed(at, bytes, crc),
+                None => data.store(at, bytes),
+            };
+        if !stored {
             return Err(FillError { reserved, filled });
-        }
-        if let Some(crc) = self.crc.as_mut().filter(|_| self.writer.shape.checksum != Checksum::HEADER) {
-            crc.update(bytes);
         }
         self.filled = filled;
         Ok(())
