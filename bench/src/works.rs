@@ -28,7 +28,12 @@ pub fn entry<P: Peer>(name: &'static str) -> Entry {
     Entry { name, run: any::<P> }
 }
 
-fn any<P: Peer>(spec: &Spec, gate: &Gate) -> Result<Value> {
+/// Runs a side of a work that any peer can do.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn any<P: Peer>(spec: &Spec, gate: &Gate) -> Result<Value> {
     match spec.work.as_str() {
         "flow" => flow::run::<P>(spec, gate),
         "trip" => trip::run::<P>(spec, gate),

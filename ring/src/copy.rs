@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn every_way_gives_the_same_checksum_and_the_same_bytes() {
         let all = bytes(9000);
-        let lengths = (0..=1100).chain([3071, 1024, 1025, 3071, 3072, 3073, 3072 + 768 + 192 + 9, 8191, 8999]);
+        let lengths = (0..=1100).chain([3071, 3072, 3073, 3072 + 768 + 192 + 9, 8191, 8999]);
         for len in lengths {
             for skew in [0, 1] {
                 let from = &all[skew..skew + len];
