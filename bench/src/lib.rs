@@ -15,6 +15,7 @@ pub mod shared;
 pub mod spec;
 pub mod works;
 
+pub mod count;
 pub mod harness;
 pub mod line;
 pub mod machine;

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ringward_bench::harness::{self, Setup};
-use ringward_bench::{Result, page, peers, plan, role};
+use ringward_bench::{Result, count, page, peers, plan, role};
 
 const HELP: &str = "\
 usage: bench run [--quick] [--only WORK] [--rounds N] [--millis N] [--compare PROGRAM] [--out LINES]
        bench table LINES
+       bench count [--write]
 bench/run builds everything and calls it.";
 
 fn run(args: &[String]) -> Result<()> {
@@ -34,6 +35,32 @@ fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Counts instructions and compares them with the baseline, or writes it.
+fn count_all(write: bool) -> Result<()> {
+    if let Some(why) = count::obstacle() {
+        println!("bench: counting instructions: SKIPPED: {why}");
+        return Ok(());
+    }
+    let place = std::path::Path::new("/dev/shm").join(format!("ringward-bench-count-{}", std::process::id()));
+    std::fs::create_dir(&place)?;
+    let counted = count::count(&place);
+    let _ = std::fs::remove_dir_all(&place);
+    let found = counted?;
+    for (name, n) in &found {
+        println!("{name}: {n} instructions");
+    }
+    let path = count::baseline();
+    if write {
+        return Ok(std::fs::write(path, serde_json::to_string_pretty(&found)? + "\n")?);
+    }
+    let base: count::Counts = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    let said = count::objections(&base, &found);
+    if said.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}\nmend it, or, if it is worth it: bench count --write", said.join("\n")).into())
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.first().map(String::as_str) {
@@ -41,6 +68,8 @@ fn main() -> ExitCode {
             args.get(1).ok_or_else(|| "side of what?".into()).and_then(|spec| role::run(spec, &peers::own()))
         }
         Some("run") => run(&args[1..]),
+        Some("count-side") => args.get(1).ok_or_else(|| "where?".into()).and_then(|at| count::side(at.as_ref())),
+        Some("count") => count_all(args.get(1).is_some_and(|arg| arg == "--write")),
         Some("table") => args
             .get(1)
             .ok_or_else(|| HELP.into())

@@ -3,8 +3,8 @@
 //! Position and segment id are part of it so that a stale, misplaced, lapped or zeroed record never passes for a good one:
 //! the same bytes at another place, or in another segment, have another checksum.
 
-use crate::{canary, copy};
 use crate::word::{RecordKind, SegmentId};
+use crate::{canary, copy};
 
 /// The running checksum of one record.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +24,14 @@ impl RecordCrc {
         let _ = canary!("harmless"); // a bug that is none
         let position = if canary!("position-left-out") { 0 } else { position };
         let segment = if canary!("segment-left-out") { SegmentId(0) } else { segment };
-        let half = |low: u32, high: u64| u64::from(low) | high << 32;
-        let mut crc = copy::word(!0, half(len, u64::from(kind.0)));
-        crc = copy::word(crc, half(record_type, sequence));
-        crc = copy::word(crc, half((sequence >> 32) as u32, position));
-        crc = copy::word(crc, half((position >> 32) as u32, segment.0));
-        RecordCrc(copy::half(crc, (segment.0 >> 32) as u32))
+        let pair = |low: u32, high: u64| u64::from(low) | high << 32;
+        let words = [
+            pair(len, u64::from(kind.0)),
+            pair(record_type, sequence),
+            pair((sequence >> 32) as u32, position),
+            pair((position >> 32) as u32, segment.0),
+        ];
+        RecordCrc(copy::words(words, (segment.0 >> 32) as u32))
     }
 
     /// Adds payload bytes.

@@ -51,9 +51,11 @@ pub(crate) unsafe fn copy(crc: u32, from: *const u8, to: *mut u8, len: usize, pr
 }
 
 /// Up to so many bytes go through registers, eight at a time.
+#[cfg(target_arch = "x86_64")]
 const AT_ONCE: usize = 256;
 /// Beyond that, pieces of so many bytes are copied and then checksummed while they are close. Wide copies have many more
 /// lines under way between two processors than eight bytes at a time can have.
+#[cfg(target_arch = "x86_64")]
 const PIECE: usize = 3072;
 
 /// Copies `len` bytes.
@@ -78,6 +80,7 @@ pub(crate) unsafe fn plain(from: *const u8, to: *mut u8, len: usize) {
 /// # Safety
 ///
 /// As [`copy`].
+#[cfg(target_arch = "x86_64")]
 #[inline(never)]
 unsafe fn in_pieces(mut crc: u32, from: *const u8, to: *mut u8, len: usize, private_to: bool) -> u32 {
     let private = if private_to { to.cast_const() } else { from };
@@ -100,25 +103,17 @@ pub(crate) fn portable(crc: u32, bytes: &[u8]) -> u32 {
     digest.get_state() as u32
 }
 
-/// Carries the register over a word, least significant byte first.
+/// The register behind four words and a half, least significant bytes first.
 #[inline(always)]
-pub(crate) fn word(crc: u32, word: u64) -> u32 {
+pub(crate) fn words(words: [u64; 4], half: u32) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if x86::present() {
         // SAFETY: the instruction is there.
-        return unsafe { x86::value(u64::from(crc), word) } as u32;
-    }
-    portable(crc, &word.to_le_bytes())
-}
-
-/// Carries the register over half a word.
-#[inline(always)]
-pub(crate) fn half(crc: u32, half: u32) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if x86::present() {
+        let crc = words.into_iter().fold(u64::from(!0_u32), |crc, word| unsafe { x86::value(crc, word) });
         // SAFETY: the instruction is there.
-        return unsafe { x86::half_value(crc, half) };
+        return unsafe { x86::half_value(crc as u32, half) };
     }
+    let crc = words.into_iter().fold(!0, |crc, word| portable(crc, &word.to_le_bytes()));
     portable(crc, &half.to_le_bytes())
 }
 
@@ -391,9 +386,9 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_its_eight_bytes() {
-        let value = 0x0123_4567_89ab_cdef_u64;
-        assert_eq!(word(77, value), slow(77, &value.to_le_bytes()));
-        assert_eq!(half(77, value as u32), slow(77, &(value as u32).to_le_bytes()));
+    fn words_are_their_bytes() {
+        let all = [0x0123_4567_89ab_cdef, u64::MAX, 0, 77];
+        let bytes = [all.map(u64::to_le_bytes).concat(), 0x89ab_cdef_u32.to_le_bytes().to_vec()].concat();
+        assert_eq!(words(all, 0x89ab_cdef), slow(!0, &bytes));
     }
 }
