@@ -222,8 +222,9 @@ impl Chain {
 
     /// The reader's file and how far it is in it: the file in which its place is not done.
     fn reading(&self) -> u8 {
-        let mine = (0..FILES as u8).filter(|id| self.files[*id as usize].is_some_and(|file| file.slot == Slot::Active));
-        mine.last().unwrap_or(0)
+        let mut mine =
+            (0..FILES as u8).filter(|id| self.files[*id as usize].is_some_and(|file| file.slot == Slot::Active));
+        mine.next_back().unwrap_or(0)
     }
 
     fn taken(&self) -> u8 {
