@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if args.place.verbose > 0 {
         log_to_stderr(args.place.verbose);
     }
-    let ended = Stop::install().and_then(|stop| match args.command {
+    let ended = Stop::install(matches!(args.command, Command::Watch(_))).and_then(|stop| match args.command {
         Command::Send(send) => send::run(&args.place, &send, &stop),
         Command::Recv(recv) => recv::run(&args.place, &recv, &stop),
         Command::Tail(tail) => tail::run(&args.place, &tail, &stop),

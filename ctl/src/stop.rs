@@ -1,9 +1,9 @@
-//! SIGINT and SIGTERM: noted by a thread that does nothing else; the commands look between two steps. A second one ends at
+//! SIGINT and SIGTERM (and SIGHUP, where it asks for a reload): noted by a thread that does nothing else; the commands look between two steps. A second one ends at
 //! once, for whoever is stuck in a write.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -18,26 +18,37 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
     signal: Arc<AtomicI32>,
+    reload: Arc<AtomicBool>,
     bell: Arc<OwnedFd>,
 }
 
 impl Stop {
-    /// Takes the two signals over. Call it before any other thread is started: they inherit that the signals are blocked.
-    pub(crate) fn install() -> Result<Stop, Failure> {
+    /// Takes the two signals over, and SIGHUP if it `reloads`: else that ends the process as ever. Call it before any other thread is
+    /// started: they inherit that the signals are blocked.
+    pub(crate) fn install(reloads: bool) -> Result<Stop, Failure> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);
+        if reloads {
+            set.add(Signal::SIGHUP);
+        }
         set.thread_block().map_err(|error| Failure::system("block signals", error))?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| Failure::system("make an eventfd", error))?;
-        let stop = Stop { signal: Arc::new(AtomicI32::new(0)), bell: Arc::new(bell) };
+        let stop = Stop {
+            signal: Arc::new(AtomicI32::new(0)),
+            reload: Arc::new(AtomicBool::new(false)),
+            bell: Arc::new(bell),
+        };
         let noted = stop.clone();
         std::thread::Builder::new()
             .name("ringward-signals".into())
             .stack_size(64 << 10)
             .spawn(move || {
                 while let Ok(signal) = set.wait() {
-                    if noted.signal.swap(signal as i32, Ordering::AcqRel) != 0 {
+                    if signal == Signal::SIGHUP {
+                        noted.reload.store(true, Ordering::Release);
+                    } else if noted.signal.swap(signal as i32, Ordering::AcqRel) != 0 {
                         std::process::exit(128 + signal as i32);
                     }
                     let _ = rustix::io::write(&noted.bell, &1u64.to_ne_bytes());
@@ -69,6 +80,19 @@ impl Stop {
             let mut fds = [PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN)];
             let _ = poll(&mut fds, Some(&time)); // whatever it says, the loop looks itself
         }
+    }
+
+    /// Waits with `wait`, which gets a descriptor that can be read when a signal comes, and says whether one came that asks for a
+    /// reload.
+    pub(crate) fn nap(&self, wait: impl FnOnce(BorrowedFd<'_>)) -> Result<bool, Failure> {
+        self.check()?;
+        if !self.reload.load(Ordering::Acquire) {
+            wait(self.bell.as_fd());
+        }
+        // Quiet first, then look: who comes in between rings again.
+        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+        self.check()?;
+        Ok(self.reload.swap(false, Ordering::AcqRel))
     }
 
     /// Waits until `fd` can be read or written, as `what` says, unless a signal comes.

@@ -200,7 +200,8 @@ fn missing(namespace: &Namespace, channel: &str) -> Failure {
     Failure::Refused(error.unwrap_or_else(|| "the channel came just now; look again [RW-OPEN-MISSING]".to_owned()))
 }
 
-fn view(namespace: &Namespace, notice: Notice) -> Result<ChannelView, Failure> {
+/// What there is to see of a channel of which the watchdog said this.
+pub(crate) fn view(namespace: &Namespace, notice: Notice) -> Result<ChannelView, Failure> {
     let channel: Channel = place::channel(namespace, &notice.channel, Config::default())?;
     let ms = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     let evidence = notice.evidence;

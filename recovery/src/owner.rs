@@ -53,30 +53,53 @@ pub enum Whereabouts {
 
 /// Looks for a written-down owner.
 pub fn whereabouts(owner: &Owner) -> Whereabouts {
-    let me = this_process();
-    if owner.pid == 0 || owner.start == 0 || me.start == 0 || owner.pid_namespace != me.pid_namespace {
-        return Whereabouts::Unknowable;
-    }
-    if owner.boot != me.boot {
-        return Whereabouts::Gone;
-    }
-    match start_time(owner.pid) {
-        Some(start) if start == owner.start => Whereabouts::Here,
-        _ if canary!("leaked-lock-believed") => Whereabouts::Here,
-        _ => Whereabouts::Gone,
-    }
+    Viewer::now().whereabouts(owner)
 }
 
-/// Whether a written-down owner is still there, but on its way out: a zombie, or dumping core.
-pub(crate) fn is_dying(owner: &Owner) -> bool {
-    if whereabouts(owner) != Whereabouts::Here {
-        return false;
+/// Who looks: what this process can see of others, found out once for many owners.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Viewer {
+    pid_namespace: u32,
+    boot: [u8; 16],
+    /// /proc shows this process at least.
+    sees: bool,
+}
+
+impl Viewer {
+    pub(crate) fn now() -> Viewer {
+        let Owner { pid_namespace, start, boot, .. } = this_process();
+        Viewer { pid_namespace, boot, sees: start != 0 }
     }
-    let status = fs::read_to_string(format!("/proc/{}/status", owner.pid)).unwrap_or_default();
-    status.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace();
-        matches!((words.next(), words.next()), (Some("State:"), Some("Z" | "X")) | (Some("CoreDumping:"), Some("1")))
-    })
+
+    /// As [`whereabouts`].
+    pub(crate) fn whereabouts(&self, owner: &Owner) -> Whereabouts {
+        if owner.pid == 0 || owner.start == 0 || !self.sees || owner.pid_namespace != self.pid_namespace {
+            return Whereabouts::Unknowable;
+        }
+        if owner.boot != self.boot {
+            return Whereabouts::Gone;
+        }
+        match start_time(owner.pid) {
+            Some(start) if start == owner.start => Whereabouts::Here,
+            _ if canary!("leaked-lock-believed") => Whereabouts::Here,
+            _ => Whereabouts::Gone,
+        }
+    }
+
+    /// Whether a written-down owner that is here is on its way out: a zombie, or dumping core.
+    pub(crate) fn is_dying(&self, owner: &Owner) -> bool {
+        if self.whereabouts(owner) != Whereabouts::Here {
+            return false;
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", owner.pid)).unwrap_or_default();
+        status.lines().any(|line| {
+            let mut words = line.split_ascii_whitespace();
+            matches!(
+                (words.next(), words.next()),
+                (Some("State:"), Some("Z" | "X")) | (Some("CoreDumping:"), Some("1"))
+            )
+        })
+    }
 }
 
 /// A thread of a written-down owner, as the kernel shows it: whether it still has its memory.

@@ -1,5 +1,6 @@
 //! The command line of what takes away, ends and watches.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,31 +11,46 @@ use crate::units::duration;
 
 /// Watch over the channels of a namespace in the foreground: classify each, and take away what is provably nobody's
 ///
-/// Prints a channel whenever its verdict changes or something is done about it, until a signal comes.
+/// Prints a channel whenever its verdict changes or something is done about it, until a signal comes. It looks each interval, and at once when a
+/// process that owns a writer ends. Under systemd it says when it is ready and that it is well; SIGHUP has it read its settings again.
+///
+/// What is not on the command line is taken from the environment (RINGWARD_WATCH_GRACE and so on), else from the file of --config.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = CODES)]
 pub(crate) struct Watch {
-    /// What to do about a channel that is nobody's
-    #[arg(long, default_value = "report", value_name = "WHAT")]
-    pub(crate) mode: Mode,
-    /// How long it must have been nobody's; counted from a mark on the file, so that it survives this watchdog
-    #[arg(long, default_value = "1m", value_name = "TIME", value_parser = duration)]
-    pub(crate) grace: Duration,
+    /// Settings, in TOML: the long options without dashes as keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What to do about a channel that is nobody's [default: report]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) mode: Option<Mode>,
+    /// How long it must have been nobody's; counted from a mark on the file, so that it survives this watchdog [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
     /// Durable readers that don't come back keep a channel for so long [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) expire_durable: Option<Duration>,
-    /// How long a writer may be silent before it counts as stalled
-    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration)]
-    pub(crate) stall_timeout: Duration,
-    /// Time between two looks
-    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = duration)]
-    pub(crate) interval: Duration,
+    /// How long a writer may be silent before it counts as stalled [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stall_timeout: Option<Duration>,
+    /// Time between two looks [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) interval: Option<Duration>,
     /// Look once and end
     #[arg(long)]
     pub(crate) once: bool,
     /// Overwrite data with zeros before it is unlinked
     #[arg(long)]
     pub(crate) wipe: bool,
+    /// Answer HTTP requests for /metrics (Prometheus's text format) and /healthz, at an address such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Percent of the root's file system in use from which on it is told; 0: never [default: 80]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) space_limit: Option<u8>,
+    /// Lines about one channel in a minute; those left out are counted [default: 60]
+    #[arg(long, value_name = "N")]
+    pub(crate) log_limit: Option<u32>,
     /// As JSON lines
     #[arg(long)]
     pub(crate) json: bool,

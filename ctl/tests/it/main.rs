@@ -3,7 +3,10 @@
 mod act;
 mod bed;
 mod bytes;
+mod contrib;
+mod daemon;
 mod doctor;
+mod entries;
 mod keep;
 mod kill;
 mod look;

@@ -12,6 +12,7 @@ mod attacks_readers;
 mod attacks_refusals;
 mod attacks_steps;
 mod common;
+mod glances;
 mod life;
 mod life_model;
 mod security;

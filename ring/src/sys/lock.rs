@@ -98,7 +98,16 @@ pub fn unlock_range(fd: BorrowedFd<'_>, first: u64, len: u64) -> io::Result<()> 
 ///
 /// As [`try_lock`], but for `EBADF`, which means here that the descriptor isn't open at all (or is `O_PATH`).
 pub fn probe(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Held> {
-    let question = request(libc::F_WRLCK, byte, 1)?;
+    probe_range(fd, byte, 1)
+}
+
+/// As [`probe`], of `len` bytes from `first`: `Nobody` proves that none of them was held; else one of the locks there is reported.
+///
+/// # Errors
+///
+/// As [`probe`]; also `InvalidInput` if `len` is 0.
+pub fn probe_range(fd: BorrowedFd<'_>, first: u64, len: u64) -> io::Result<Held> {
+    let question = request(libc::F_WRLCK, first, len)?;
     let mut answer = question;
     retry(|| {
         answer = question;

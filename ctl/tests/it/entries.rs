@@ -1,0 +1,283 @@
+//! The runbook, rehearsed: each test causes an incident, looks at it with the commands of its entry, does what the entry says, and sees that it helped.
+//!
+//! Commands are taken from the page: one that is not in the entry's text can't be run here.
+
+use nix::sys::signal::Signal;
+use ringward_recovery::{Channel, Config, Durability, From};
+use serde_json::Value;
+
+use crate::bed::{Bed, Ended, Tool, lines};
+
+const RUNBOOK: &str = include_str!("../../../RUNBOOK.md");
+
+/// An entry of the page.
+struct Entry {
+    id: &'static str,
+    text: &'static str,
+}
+
+fn entry(id: &'static str) -> Entry {
+    let (_, text) = RUNBOOK.split_once(&format!("\n### {id}\n")).unwrap_or_else(|| panic!("no entry {id}"));
+    Entry { id, text: text.split("\n#").next().unwrap_or_default() }
+}
+
+impl Entry {
+    /// One of its commands, for channel `c` and what else stands for something.
+    fn words(&self, command: &str, more: &[(&str, &str)]) -> Vec<String> {
+        assert!(self.text.contains(&format!("`{command}`")), "{} does not say `{command}`:\n{}", self.id, self.text);
+        let words = command.strip_prefix("ringward ").unwrap_or_else(|| panic!("{command}")).split(' ');
+        let real = |word: &str| match word {
+            "CHANNEL" => "c".to_owned(),
+            other => more.iter().find(|(name, _)| *name == other).map_or(other, |(_, value)| value).to_owned(),
+        };
+        words.map(real).collect()
+    }
+
+    fn ended(&self, bed: &Bed, command: &str, more: &[(&str, &str)], stdin: &[u8]) -> Ended {
+        let words = self.words(command, more);
+        bed.run(&words.iter().map(String::as_str).collect::<Vec<_>>(), stdin)
+    }
+
+    /// Runs it to its end; what it prints.
+    fn run(&self, bed: &Bed, command: &str) -> String {
+        self.run_with(bed, command, &[])
+    }
+
+    fn run_with(&self, bed: &Bed, command: &str, more: &[(&str, &str)]) -> String {
+        String::from_utf8(self.ended(bed, command, more, b"").code(0).stdout).unwrap()
+    }
+
+    /// Starts it, with events as JSON lines.
+    fn start(&self, bed: &Bed, command: &str, more: &[(&str, &str)]) -> Tool {
+        let mut words = self.words(command, more);
+        words.extend(["--events".to_owned(), "json".to_owned()]);
+        bed.start(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+#[track_caller]
+fn shows(output: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(output.contains(part), "no {part:?} in\n{output}");
+    }
+}
+
+fn writer(bed: &Bed, args: &[&str]) -> Tool {
+    let send = bed.start(&[&["send", "c", "--capacity", "64KiB", "--events", "json"], args].concat());
+    send.note("writing");
+    send
+}
+
+/// The channel as a program sees it.
+fn view(bed: &Bed) -> Value {
+    serde_json::from_slice(&bed.run(&["inspect", "c", "--json"], b"").code(0).stdout).unwrap()
+}
+
+fn until_next(bed: &Bed, next: u64) {
+    bed.until("the records are there", || view(bed)["next_sequence"] == next);
+}
+
+/// Somebody writes, and it is the one that is meant.
+#[track_caller]
+fn live(bed: &Bed, verify: &str, owner: &Tool) {
+    shows(verify, &["live", &owner.pid().to_string()]);
+    assert_eq!(view(bed)["owner"]["pid"], owner.pid());
+}
+
+/// Sends all threads of a process to sleep, and sees that they are.
+fn stop(bed: &Bed, tool: &Tool) {
+    tool.signal(Signal::SIGSTOP);
+    let stopped = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
+    let tasks = || std::fs::read_dir(format!("/proc/{}/task", tool.pid())).unwrap().flatten();
+    let stat = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+    bed.until("it is stopped", || tasks().all(|task| stopped(stat(task))));
+}
+
+#[test]
+fn a_stalled_writer_is_superseded_and_a_standby_goes_on() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-STALLED"));
+    let mut stuck = writer(&bed, &[]);
+    stuck.feed(&lines(0..3));
+    until_next(&bed, 3);
+    stop(&bed, &stuck);
+    let found = entry.run(&bed, "ringward inspect CHANNEL --sample 3s");
+    shows(&found, &["verdict: stalled [RW-WD-STALLED]", &format!("the writer is process {}", stuck.pid())]);
+    shows(&entry.run(&bed, "ringward supersede CHANNEL"), &["Nothing was done."]);
+    let mut standby = bed.start(&["send", "c", "--standby", "--events", "json"]);
+    // Whether it has taken its post yet or not, it is the next writer.
+    bed.run(&["supersede", "c", "--yes"], b"").code(0);
+    standby.note("writing");
+    standby.feed(b"on\n");
+    until_next(&bed, 4);
+    live(&bed, &entry.run(&bed, "ringward ls"), &standby);
+    stuck.signal(Signal::SIGCONT);
+    stuck.feed(b"late\n");
+    stuck.wait().code(1).says("RW-PUSH-FENCED");
+    standby.end().code(0);
+}
+
+#[test]
+fn a_stalled_writer_is_killed_and_the_next_one_follows() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-STALLED"));
+    let stuck = writer(&bed, &[]);
+    stop(&bed, &stuck);
+    // Stopped, it takes no SIGTERM: the entry says to leave --term out then.
+    entry.words("ringward kill-owner CHANNEL --term --yes", &[]);
+    bed.run(&["kill-owner", "c", "--yes", "--wait", "60s"], b"").code(0);
+    assert!(stuck.wait().status.code().is_none());
+    let next = writer(&bed, &[]);
+    live(&bed, &entry.run(&bed, "ringward ls"), &next);
+}
+
+#[test]
+fn an_absent_durable_reader_comes_back_or_is_forgotten() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-DRAINING"));
+    bed.run(&["send", "c", "--no-close"], &lines(0..5)).code(0);
+    for name in ["first", "second"] {
+        drop(bed.channel().reader(name, Durability::Durable, From::Oldest).unwrap());
+    }
+    let found = entry.run(&bed, "ringward inspect CHANNEL");
+    shows(&found, &["verdict: draining [RW-WD-DRAINING]", "first (durable): nobody holds its byte"]);
+    let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "first")]);
+    reader.note("joined");
+    bed.until("it has everything", || view(&bed)["readers"][0]["lag_records"] == 0);
+    entry.run_with(&bed, "ringward forget CHANNEL NAME --yes", &[("NAME", "second")]);
+    reader.signal(Signal::SIGTERM);
+    reader.wait().code(143);
+    entry.run_with(&bed, "ringward forget CHANNEL NAME --yes", &[("NAME", "first")]);
+    shows(&entry.run(&bed, "ringward ls"), &["orphaned"]);
+    bed.run(&["clean", "--yes"], b"").code(0);
+    assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
+}
+
+#[test]
+fn what_is_nobodys_is_cleaned_and_what_is_in_grace_too_if_one_is_sure() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-ORPHANED"));
+    bed.run(&["send", "c"], b"x\n").code(0);
+    shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["nobody holds any lock of it"]);
+    shows(&entry.run(&bed, "ringward clean CHANNEL --quarantine --yes"), &["RW-WD-QUARANTINED"]);
+    assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
+    let entry = self::entry("RW-WD-GRACE");
+    bed.run(&["send", "c"], b"x\n").code(0);
+    shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["orphaned (within grace)"]);
+    shows(&entry.run(&bed, "ringward clean CHANNEL --yes"), &["RW-WD-RECLAIMED"]);
+    assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
+}
+
+#[test]
+fn a_corrupt_header_of_a_dead_writer_is_followed() {
+    use std::os::unix::fs::FileExt;
+    let (bed, entry) = (Bed::new(), entry("RW-WD-CORRUPT"));
+    bed.run(&["send", "c", "--no-close"], b"x\n").code(0);
+    let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
+    file.write_all_at(&[0xff; 8], 64).unwrap();
+    let found = entry.run(&bed, "ringward inspect CHANNEL");
+    shows(&found, &["verdict: corrupt [RW-WD-CORRUPT]", "RW-SEG-CRC"]);
+    bed.run(&["check", "c"], b"").code(5);
+    let next = writer(&bed, &[]);
+    let verify = entry.run(&bed, "ringward inspect CHANNEL");
+    shows(&verify, &["verdict: live", "generation 2: open"]);
+    live(&bed, &verify, &next);
+}
+
+#[test]
+fn a_truncated_channel_of_a_dead_writer_is_followed() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-TRUNCATED"));
+    bed.run(&["send", "c", "--no-close"], b"x\n").code(0);
+    let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
+    file.set_len(100).unwrap();
+    shows(&String::from_utf8(bed.run(&["ls"], b"").code(0).stdout).unwrap(), &["truncated"]);
+    let next = writer(&bed, &[]);
+    live(&bed, &entry.run(&bed, "ringward inspect CHANNEL"), &next);
+}
+
+#[test]
+fn a_vanished_channel_begins_anew() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-VANISHED"));
+    let old = writer(&bed, &["--heartbeat", "0"]);
+    std::fs::remove_dir_all(bed.root().join("test/c")).unwrap();
+    assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
+    let new = writer(&bed, &[]);
+    live(&bed, &entry.run(&bed, "ringward ls"), &new);
+    old.kill();
+}
+
+#[test]
+fn a_reader_that_holds_everybody_runs_again_or_is_forgotten() {
+    let (bed, entry) = (Bed::new(), entry("RW-PUSH-FULL"));
+    bed.run(&["send", "c", "--no-close", "--capacity", "4KiB"], b"x\n").code(0);
+    drop(bed.channel().reader("slow", Durability::Durable, From::Latest).unwrap());
+    let full =
+        |bed: &Bed| bed.run(&["send", "c", "--no-close", "--when-full", "error", "--capacity", "4KiB"], &lines(0..200));
+    full(&bed).code(1).says("RW-PUSH-FULL");
+    shows(&String::from_utf8(bed.run(&["ls"], b"").code(0).stdout).unwrap(), &["[slow]+"]);
+    let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "slow")]);
+    reader.note("joined");
+    bed.until("it has caught up", || view(&bed)["readers"][0]["lag_records"] == 0);
+    reader.signal(Signal::SIGTERM);
+    reader.wait().code(143);
+    full(&bed).code(1).says("RW-PUSH-FULL");
+    entry.run_with(&bed, "ringward forget CHANNEL NAME --yes", &[("NAME", "slow")]);
+    full(&bed).code(0);
+}
+
+#[test]
+fn a_chain_that_is_full_is_shortened_by_its_reader() {
+    let (bed, entry) = (Bed::new(), entry("RW-OPEN-CHAIN"));
+    let send = |line: &[u8]| bed.run(&["send", "c", "--no-close", "--chain", "3"], line);
+    send(b"one\n").code(0);
+    drop(bed.channel().reader("away", Durability::Durable, From::Oldest).unwrap());
+    send(b"two\n").code(0);
+    send(b"three\n").code(0);
+    send(b"four\n").code(1).says("RW-OPEN-CHAIN");
+    let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "away")]);
+    reader.note("joined");
+    bed.until("it has everything", || view(&bed)["readers"][0]["next_sequence"] == 3);
+    send(b"four\n").code(0);
+    reader.kill();
+}
+
+#[test]
+fn two_would_be_owners_are_told_apart() {
+    let (bed, entry) = (Bed::new(), entry("RW-OPEN-OWNED"));
+    let first = writer(&bed, &[]);
+    bed.run(&["send", "c"], b"x\n").code(1).says("RW-OPEN-OWNED").says(&first.pid().to_string());
+    shows(&entry.run(&bed, "ringward inspect CHANNEL"), &[&format!("the writer is process {}", first.pid())]);
+    let words = entry.words("ringward send CHANNEL --standby", &[]);
+    let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+    args.extend(["--events", "json"]);
+    let second = bed.start(&args);
+    first.kill();
+    second.note("writing");
+    live(&bed, &entry.run(&bed, "ringward ls"), &second);
+}
+
+#[test]
+fn a_version_skew_is_told_and_nothing_is_touched() {
+    let bed = Bed::new();
+    bed.run(&["send", "c", "--no-close"], b"x\n").code(0);
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fixtures/major.ring");
+    let bytes = std::fs::read(fixture).unwrap();
+    std::fs::write(bed.segment(1), &bytes).unwrap();
+    bed.run(&["send", "c"], b"x\n").code(1).says("RW-SEG-MAJOR");
+    let found = entry("RW-WD-INCOMPATIBLE").run(&bed, "ringward inspect CHANNEL");
+    shows(&found, &["incompatible", "2.0", "1.x"]);
+    bed.run(&["clean", "--yes"], b"").code(0);
+    assert_eq!(std::fs::read(bed.segment(1)).unwrap(), bytes);
+    // Beside it goes another channel, for a release window: a name of its own.
+    bed.run(&["send", "c-2"], b"x\n").code(0);
+}
+
+#[test]
+fn what_is_not_ours_is_moved_away_by_its_owner() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-FOREIGN"));
+    bed.namespace();
+    std::fs::write(bed.root().join("test/c"), b"somebody's").unwrap();
+    shows(&entry.run(&bed, "ringward watch --once"), &["foreign"]);
+    bed.run(&["clean", "--yes"], b"").code(0);
+    assert!(bed.root().join("test/c").is_file());
+    std::fs::rename(bed.root().join("test/c"), bed.root().join("moved")).unwrap();
+    assert!(!entry.run(&bed, "ringward watch --once").contains("foreign"));
+    let channel = Channel::new(&bed.namespace(), "c", Config::default()).unwrap();
+    drop(channel.writer().unwrap());
+}
