@@ -347,7 +347,7 @@ impl<M: Memory> Reader<M> {
         } else {
             data.load_summed(from, copy, &mut crc)
         };
-        if !loaded || crc.finish() != header.crc {
+        if !loaded || (crc.finish() != header.crc && !canary!("checksum-not-verified")) {
             return self.lost();
         }
         if canary!("double-fetch") {

@@ -104,8 +104,8 @@ pub(super) const CATALOGUE: &[Canary] = &[
     canary(
         "wrap-marker-omitted",
         "no wrap marker is written before the end of the ring",
-        test(RingIt, "roundtrip::every_reader_gets_every_record_in_order"),
-        "RW-PUSH-DAMAGED",
+        test(RingIt, "fixtures::real::wrapped"),
+        "the writer's own cursor",
     ),
     // Where writer and readers stand.
     canary(
@@ -520,13 +520,13 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "feature-bits-ignored",
         "features that this build does not know are ignored",
         test(RingIt, "fixtures::findings_are_those_of_the_manifest"),
-        "right: [\"RW-SEG-FEATURES\"]",
+        "feature.ring: expected [\"RW-SEG-FEATURES\"], found []",
     ),
     canary(
         "newer-major-read",
         "a newer layout is read as if it were ours",
         test(RingIt, "fixtures::findings_are_those_of_the_manifest"),
-        "right: [\"RW-SEG-MAJOR\"]",
+        "major.ring: expected [\"RW-SEG-MAJOR\"], found []",
     ),
     // Who follows.
     canary(

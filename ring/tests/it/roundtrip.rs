@@ -45,8 +45,20 @@ struct Model {
     pending: VecDeque<(u64, u32, Vec<u8>)>,
 }
 
+/// The same cases each time, unless proptest's own variables (`PROPTEST_RNG_SEED`, `PROPTEST_CASES`) ask for others.
+fn cases(cases: u32) -> ProptestConfig {
+    use proptest::test_runner::RngSeed;
+    let asked = ProptestConfig::default();
+    ProptestConfig {
+        cases: std::env::var_os("PROPTEST_CASES").map_or(cases, |_| asked.cases),
+        rng_seed: std::env::var_os("PROPTEST_RNG_SEED").map_or(RngSeed::Fixed(1), |_| asked.rng_seed),
+        failure_persistence: None,
+        ..asked
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn every_reader_gets_every_record_in_order(steps in steps(), header_only in any::<bool>()) {
