@@ -48,7 +48,7 @@ impl Locks {
         let locks = Arc::new(Locks::default());
         let shared = Arc::downgrade(&locks);
         std::thread::spawn(move || {
-            let mut suspects = Vec::new();
+            let mut suspects = HashMap::new();
             while let Some(locks) = shared.upgrade() {
                 if locks.allowed.load(Ordering::Relaxed) {
                     locks.read(&namespace, &mut suspects);
@@ -60,7 +60,7 @@ impl Locks {
         locks
     }
 
-    fn read(&self, namespace: &std::path::Path, suspects: &mut Vec<u64>) {
+    fn read(&self, namespace: &std::path::Path, suspects: &mut HashMap<u64, u32>) {
         let Ok(locks) = locks::locks() else { return };
         self.readings.fetch_add(1, Ordering::Relaxed);
         let mut doubled = Vec::new();
@@ -72,11 +72,43 @@ impl Locks {
                 }
             }
         }
-        let before = std::mem::replace(suspects, doubled);
-        let certain = suspects.iter().filter(|inode| before.contains(inode));
-        let told = certain.map(|inode| format!("segment with inode {inode} has two exclusive owners"));
+        let certain = in_a_row(suspects, &doubled);
+        let told = certain.iter().map(|inode| format!("segment with inode {inode} has two exclusive owners"));
         if let Ok(mut all) = self.doubled.lock() {
             all.extend(told);
+        }
+    }
+}
+
+/// Readings in a row in which a segment must have two owners. The kernel lists locks by their place in a list that it lets go of
+/// between two pages of text: one that is added at the front meanwhile makes the last of a page the first of the next one
+/// too, so that any reading can show any lock twice.
+const CERTAIN: u32 = 6;
+
+/// Counts for how many readings in a row each of `doubled` has been seen; those that are certain with this one.
+fn in_a_row(suspects: &mut HashMap<u64, u32>, doubled: &[u64]) -> Vec<u64> {
+    suspects.retain(|inode, _| doubled.contains(inode));
+    for inode in doubled {
+        *suspects.entry(*inode).or_insert(0) += 1;
+    }
+    suspects.iter().filter(|(_, seen)| **seen == CERTAIN).map(|(inode, _)| *inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_owners_are_certain_when_they_stay() {
+        let mut suspects = HashMap::new();
+        for _ in 1..CERTAIN {
+            assert_eq!(in_a_row(&mut suspects, &[7]), [0; 0]);
+        }
+        assert_eq!(in_a_row(&mut suspects, &[7, 8]), [7]);
+        assert_eq!(in_a_row(&mut suspects, &[7, 8]), [0; 0], "told once");
+        for _ in 0..3 * CERTAIN {
+            assert_eq!(in_a_row(&mut suspects, &[9]), [0; 0]);
+            assert_eq!(in_a_row(&mut suspects, &[]), [0; 0], "gone in between: one reading's mistake");
         }
     }
 }

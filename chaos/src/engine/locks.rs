@@ -2,7 +2,7 @@
 //!
 //! Each line is the kernel's own list of locks; open-file-description locks say `OFDLCK` and pid −1. The kernel
 //! writes it without one lock over all of it: a lock that changes hands *while* it is read can be seen twice or not
-//! at all, so a violation must be seen in two readings in a row. The device is that of the superblock: on overlayfs
+//! at all, and so can any other one, so a violation must be seen in several readings in a row. The device is that of the superblock: on overlayfs
 //! and btrfs it differs from `stat`'s; on tmpfs they agree.
 
 use std::fs;
