@@ -125,27 +125,3 @@ fn silence_is_weighed_in_full() {
     std::thread::sleep(Duration::from_millis(2));
     assert_eq!(watchdog.tick().notices[0].verdict, Verdict::Stalled);
 }
-
-/// Prints what looks cost: `RINGWARD_CHANNELS=10000 cargo test --release -p ringward-recovery --test it -- --ignored --nocapture looks_cost`.
-#[test]
-#[ignore = "measures, and asserts nothing"]
-fn looks_cost() {
-    let count = std::env::var("RINGWARD_CHANNELS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
-    let bed = Bed::new();
-    let small = || quiet().capacity(4096).reader_slots(1);
-    let writers: Vec<_> = (0..count)
-        .map(|number| {
-            let channel = Channel::new(&bed.namespace, &format!("c{number}"), small()).unwrap();
-            channel.writer().unwrap()
-        })
-        .collect();
-    let mut watchdog = Watchdog::builder(&bed.namespace).build();
-    std::thread::sleep(Duration::from_millis(200));
-    for look in 0..8 {
-        let begun = Instant::now();
-        let report = watchdog.tick();
-        let took = begun.elapsed();
-        println!("look {look} at {count} channels: {took:?}, {} by a glance", report.glances);
-    }
-    drop(writers);
-}
