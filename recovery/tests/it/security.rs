@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::Uid;
 use ringward_recovery::{
     Channel, Durability, Event, From, Namespace, NamespaceError, OpenError, Reader, SendError, Verdict, Watchdog,
     Writer,
@@ -16,6 +16,8 @@ use ringward_ring::layout::{MAX_SLOTS, PRESENCE_BYTE, READER_BYTE, WRITER_BYTE};
 use ringward_ring::sys::lock::{self, Mode};
 use ringward_ring::writer::PushError;
 use rustix::fs::{CWD, RenameFlags, inotify};
+use rustix::process::{Gid, Signal, Uid as ThreadUid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::attacks::{Alarm, push_text, reclaim, skip, take, text, verdict};
 use crate::attacks_child::{DONE, Kid, listen, say};
@@ -186,7 +188,8 @@ fn a_group_is_let_in_as_far_as_the_mode_says() {
                 kid.tell("receive");
                 kid.expect("0");
             }
-            assert_eq!(kid.end().code(), Some(DONE));
+            let status = kid.end();
+            assert_eq!(status.code(), Some(DONE), "{mode:o}, group {group}: {status:?}, {looked}, {joined}");
         }
         let file = std::fs::metadata(team.path().join("c/00000001.ring")).unwrap();
         let dir = std::fs::metadata(team.path().join("c")).unwrap();
@@ -292,15 +295,19 @@ fn a_name_that_can_be_guessed_gives_an_attacker_nothing() {
 }
 
 /// What a child does as nobody: drops everything that root has, says so, and waits for the word.
+///
+/// Only its own thread, and those that come from it, become nobody: the C library's `setuid` interrupts the harness' main thread in a
+/// handler on its alternate stack, which that thread may not have left yet when this one ends the process and frees that stack, and
+/// then the child dies of a SIGSEGV.
 pub(crate) fn stranger(extra: &str) -> i32 {
     let (does, group) = extra.split_once(' ').unwrap();
     let group = Gid::from_raw(group.parse().unwrap());
-    setgroups(&[group]).unwrap();
-    setgid(group).unwrap();
-    setuid(Uid::from_raw(NOBODY)).unwrap();
+    set_thread_groups(&[group]).unwrap();
+    set_thread_gid(group).unwrap();
+    set_thread_uid(ThreadUid::from_raw(NOBODY)).unwrap();
     // The kernel forgets this when a process becomes somebody else.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
-    assert!(setuid(Uid::from_raw(0)).is_err(), "it could go back");
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    assert!(set_thread_uid(ThreadUid::ROOT).is_err(), "it could go back");
     let root = PathBuf::from(std::env::var("RINGWARD_ATTACK_ROOT").unwrap());
     say("ready");
     listen();
