@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    Aim, Blow, Call, EngineError, Event, Modules, Plan, Progress, Result, Sites, Strike, Symbols, Target, Tracer, trace,
+    Aim, Blow, Call, EngineError, Event, Modules, Plan, Progress, Result, Site, Sites, Strike, Symbols, Target, Tracer,
+    trace,
 };
 use crate::ledger::now;
 
@@ -31,8 +32,8 @@ impl Operation {
     fn traces(self) -> (u64, u64, usize) {
         match self {
             Operation::Push => (20, 8, 5000),
-            Operation::PushFull => (12, 6, 9000),
-            Operation::PushPastDead => (8, 6, 7000),
+            Operation::PushFull => (10, 6, 9000),
+            Operation::PushPastDead => (5, 6, 7000),
             Operation::Receive => (8, 6, 3000),
             Operation::Succeed => (2, 24, 12_000),
         }
@@ -48,20 +49,9 @@ impl Operation {
         self == Operation::Push || self.is_rare()
     }
 
-    /// Targets that were missed so often are given up for good.
+    /// After so many calls that have not come to it, a target counts as given up.
     fn rounds(self) -> u64 {
-        if self.is_rare() { 40 } else { 6 }
-    }
-
-    /// Calls that a target waits for.
-    fn patience(self) -> u32 {
-        match self {
-            Operation::Push => 6,
-            // The next push may find room again.
-            Operation::PushFull | Operation::PushPastDead => 1,
-            Operation::Receive => 12,
-            Operation::Succeed => 2,
-        }
+        if self.is_rare() { 100 } else { 200 }
     }
 }
 
@@ -80,7 +70,7 @@ struct Ground {
     aim: Aim,
     quests: u64,
     traced: u64,
-    /// Traces that executed something that more common varieties don't.
+    /// Traces, of whatever was to be traced, that showed this variety.
     own_way: u64,
     /// Traces that did not come to the call's return.
     cut: u64,
@@ -88,12 +78,28 @@ struct Ground {
     tracing: Duration,
 }
 
+impl Ground {
+    /// Whether the first traces are still being taken.
+    fn is_new(&self, operation: Operation) -> bool {
+        let (first, ..) = operation.traces();
+        // Arranging for a rare variety can fail: then the trace shows a plain one, and does not count.
+        if operation.is_rare() {
+            self.own_way < first && self.quests < 2 * first
+        } else {
+            self.quests < first || self.aim.sites.samples().is_empty()
+        }
+    }
+}
+
 /// A process that is to die in an operation.
 #[derive(Debug)]
 struct Quest {
     operation: Operation,
-    target: Option<(Target, u64)>,
-    left: u32,
+    /// Whether its first call was looked at: it has had its chance to be traced.
+    seen: bool,
+    /// Where it is to be stopped until there is room.
+    brink: Option<u64>,
+    target: Option<Target>,
     strike: Option<Strike>,
 }
 
@@ -107,6 +113,11 @@ pub(crate) enum Outcome {
     /// `pid` is about to make the push that is to be its last; its thread stays stopped until [`Hunter::proceed`]. `full`:
     /// the ring has just been filled.
     Doomed { pid: i32, tid: i32, full: bool },
+    /// A process has been let go into a push that finds the ring full; a strike lies in wait for it, or it has been watched.
+    Armed,
+    /// A push has found the ring full, and stands still before it tries once more, until [`Hunter::proceed`]: it is to find room
+    /// then, without having waited.
+    Brink { tid: i32 },
     /// A process ended.
     Ended(Event),
 }
@@ -117,25 +128,37 @@ pub(crate) struct Hunter {
     pub(crate) tracer: Tracer,
     modules: Option<Modules>,
     grounds: HashMap<Operation, Ground>,
+    /// Where a push goes that has found the ring full, to try once more; if that is a function of its own.
+    again: Option<u64>,
+    /// Where it asks whether the reader in its way has died; if that is a function of its own.
+    asks: Option<u64>,
     /// Where last pushes are announced: plain ones, and those into a full ring.
     doom: [u64; 2],
     quests: HashMap<i32, Quest>,
     seed: u64,
     rare: u64,
+    /// Whether rare varieties of a push have instructions that no kill has hit and that are not given up, at the last look.
+    rare_left: bool,
     started: Instant,
     symbols: HashMap<String, Symbols>,
 }
 
 impl Hunter {
     pub(crate) fn new(seed: u64) -> Result<Hunter> {
+        let mut tracer = Tracer::new()?;
+        // A strike asks of each trap whether it is its thread's, and doesn't count others'.
+        tracer.let_others_pass();
         Ok(Hunter {
-            tracer: Tracer::new()?,
+            tracer,
             modules: None,
             grounds: HashMap::new(),
+            again: None,
+            asks: None,
             doom: [0; 2],
             quests: HashMap::new(),
             seed,
             rare: 0,
+            rare_left: true,
             started: Instant::now(),
             symbols: HashMap::new(),
         })
@@ -159,6 +182,12 @@ impl Hunter {
         };
         let named = |name: &str| address(symbols.offset_of(name), name);
         self.doom = [named("ringward_chaos_doom")?, named("ringward_chaos_doom_full")?];
+        let part = |of: &str, name: &str| {
+            let found = symbols.find(|symbol| symbol.contains(of) && symbol.contains(name));
+            found.zip(base).map(|((_, offset), base)| base + offset)
+        };
+        self.again = part("6Writer", "10push_again");
+        self.asks = part("7Segment", "11reader_held");
         let succeed = symbols.find(|name| name.contains("10succession6follow")).map(|(_, offset)| offset);
         for (operation, entry) in [
             (Operation::Push, named("ringward_chaos_push")),
@@ -173,8 +202,7 @@ impl Hunter {
                 Err(_) if operation == Operation::Succeed => continue,
                 Err(error) => return Err(error),
             };
-            let aim =
-                Aim::new(Sites::new(), self.seed ^ entry ^ operation as u64, operation.patience(), operation.rounds());
+            let aim = Aim::new(Sites::new(), self.seed ^ entry ^ operation as u64, operation.rounds());
             self.grounds.insert(
                 operation,
                 Ground { entry, aim, quests: 0, traced: 0, own_way: 0, cut: 0, tracing: Duration::ZERO },
@@ -198,7 +226,11 @@ impl Hunter {
 
     /// From its next call on, `pid` is to die in `operation`. `false`: it already is to die, or there is no such
     /// operation to stop in.
-    pub(crate) fn begin(&mut self, pid: i32, operation: Operation) -> Result<bool> {
+    pub(crate) fn begin(&mut self, pid: i32, mut operation: Operation) -> Result<bool> {
+        if operation.is_rare() && self.is_to_be_traced(Operation::Push) {
+            // What is rare shows only when what is common is known.
+            operation = Operation::Push;
+        }
         match self.quests.get(&pid).map(|quest| quest.operation) {
             Some(before) if before == operation => return Ok(false),
             Some(_) => self.drop_quest(pid)?,
@@ -212,12 +244,15 @@ impl Hunter {
         }
         let Some(ground) = self.grounds.get(&operation) else { return Ok(false) };
         self.tracer.insert(pid, ground.entry)?;
-        self.quests.insert(pid, Quest { operation, target: None, left: 0, strike: None });
+        self.quests.insert(pid, Quest { operation, seen: false, brink: None, target: None, strike: None });
         Ok(true)
     }
 
     fn drop_quest(&mut self, pid: i32) -> Result<()> {
         let Some(mut quest) = self.quests.remove(&pid) else { return Ok(()) };
+        if let Some(brink) = quest.brink {
+            self.tracer.remove(pid, brink)?;
+        }
         if let Some(strike) = &mut quest.strike {
             strike.disarm(&mut self.tracer)?;
         }
@@ -225,6 +260,11 @@ impl Hunter {
             self.tracer.remove(pid, ground.entry)?;
         }
         Ok(())
+    }
+
+    /// Whether the next call of `operation` is going to be stepped through: that takes long.
+    pub(crate) fn is_to_be_traced(&self, operation: Operation) -> bool {
+        self.grounds.get(&operation).is_some_and(|ground| ground.is_new(operation))
     }
 
     /// Lets a doomed thread go on. If it is gone, that is no error.
@@ -250,11 +290,12 @@ impl Hunter {
 
     /// Whether rare varieties of a push have instructions that no kill has hit and that are not given up.
     pub(crate) fn rare_left(&self) -> bool {
+        self.rare_left
+    }
+
+    fn look_for_rare(&mut self) {
         let mut rare = self.grounds.iter().filter(|(operation, _)| operation.is_rare());
-        rare.any(|(_, ground)| {
-            let (hit, of) = ground.aim.sites.coverage();
-            hit + ground.aim.given_up() < of || ground.traced == 0
-        })
+        self.rare_left = rare.any(|(_, ground)| ground.aim.left() > 0 || ground.traced == 0);
     }
 
     /// Spent stepping through calls.
@@ -268,7 +309,7 @@ impl Hunter {
         let mut traced = 0;
         for (&other, ground) in &self.grounds {
             if other == operation || (operation == Operation::Push && other.is_push()) {
-                sites.merge(&ground.aim.sites);
+                sites.merge_tallies(&ground.aim.sites);
                 traced += ground.traced;
             }
         }
@@ -372,7 +413,13 @@ impl Hunter {
         }
         match *event {
             Event::Breakpoint { tid, addr, .. } if self.doom.contains(&addr) => {
+                self.tracer.skip_call(pid, tid, 0)?;
                 Ok(Outcome::Doomed { pid, tid, full: addr == self.doom[1] })
+            }
+            Event::Breakpoint { tid, addr, .. }
+                if self.quests.get(&pid).is_some_and(|quest| quest.brink == Some(addr)) =>
+            {
+                Ok(Outcome::Brink { tid })
             }
             Event::Breakpoint { tid, addr, .. } => {
                 let hunted = self.quests.get(&pid).map(|quest| quest.operation);
@@ -410,27 +457,24 @@ impl Hunter {
             self.tracer.cont(tid, 0)?;
             return Ok(Outcome::Nothing);
         };
-        if quest.target.is_none() {
-            let (first, every, limit) = operation.traces();
+        if !std::mem::replace(&mut quest.seen, true) {
+            let learning = ground.is_new(operation);
+            let (_, every, limit) = operation.traces();
             ground.quests += 1;
             let affordable = ground.tracing.as_secs_f64() < TRACE_SHARE * self.started.elapsed().as_secs_f64();
-            // Arranging for a rare variety can fail: then the trace shows a plain one, and does not count.
-            let learning = match operation.is_rare() {
-                true => ground.own_way < first && ground.quests <= 6 * first,
-                false => ground.quests <= first,
-            };
             if learning || (affordable && ground.quests.is_multiple_of(every)) {
                 let began = Instant::now();
-                let traced = trace(&mut self.tracer, &call, limit, STEP_PATIENCE)?;
+                let traced = self.tracer.here(tid, |tracer| trace(tracer, &call, limit, STEP_PATIENCE))?;
                 let mut fresh = Sites::new();
                 fresh.add(modules, &traced.pcs);
-                let own_way = self.goes_its_own_way(operation, &fresh);
-                let (Some(ground), Some(modules)) = (self.grounds.get_mut(&operation), &self.modules) else {
-                    return Ok(Outcome::Nothing);
-                };
-                ground.aim.sites.add(modules, &traced.pcs);
+                let shown = self.shown_by(operation, &traced.pcs);
+                let own_way = self.again.is_some() || self.goes_its_own_way(shown, &fresh);
+                if let (Some(ground), Some(modules)) = (self.grounds.get_mut(&shown), &self.modules) {
+                    ground.aim.sites.add(modules, &traced.pcs);
+                    ground.own_way += u64::from(own_way);
+                }
+                let Some(ground) = self.grounds.get_mut(&operation) else { return Ok(Outcome::Nothing) };
                 ground.traced += 1;
-                ground.own_way += u64::from(own_way);
                 ground.cut += u64::from(traced.end != crate::engine::TraceEnd::Returned);
                 ground.tracing += began.elapsed();
                 if operation.is_push() {
@@ -445,64 +489,101 @@ impl Hunter {
                     crate::engine::TraceEnd::Blocked => return Ok(Outcome::Nothing),
                     _ => self.tracer.cont(tid, 0)?,
                 }
+                if let Some(quest) = self.quests.get_mut(&pid).filter(|_| operation.is_rare()) {
+                    // The next push finds the ring as any other does.
+                    quest.operation = Operation::Push;
+                    return Ok(Outcome::Armed);
+                }
                 return Ok(Outcome::Nothing);
             }
-            // Full rings are rare enough.
-            let choice = if operation.is_rare() { ground.aim.choose_uncovered() } else { ground.aim.choose() };
-            let Some(mut target) = choice else {
-                self.tracer.cont(tid, 0)?;
-                return Ok(Outcome::Nothing);
-            };
-            target.occurrence = target.occurrence.min(1 + target.occurrence % MOST_TRAPS);
-            let Some(addr) = ground.aim.sites.address(modules, target.site) else {
-                ground.aim.gave_up(target);
-                self.tracer.cont(tid, 0)?;
-                return Ok(Outcome::Nothing);
-            };
-            quest.target = Some((target, addr));
-            quest.left = target.patience;
         }
-        let Some((target, addr)) = quest.target else { return Ok(Outcome::Nothing) };
-        let plan = Plan::Site { addr, occurrence: target.occurrence };
-        let at = now();
-        match Strike::arm(&mut self.tracer, call, plan, Blow::Kill) {
-            Ok((strike, progress)) => {
-                quest.strike = Some(strike);
-                if progress == Progress::Pending { Ok(Outcome::Nothing) } else { self.struck(pid, progress, at) }
+        // Full rings are rare enough: what only they lead to comes first.
+        let choice = if operation.is_rare() { ground.aim.choose_uncovered() } else { ground.aim.choose() };
+        let Some(target) = choice else {
+            // All that was seen went another way: the next call is looked at, too.
+            quest.seen = false;
+            self.tracer.cont(tid, 0)?;
+            return Ok(Outcome::Nothing);
+        };
+        if operation == Operation::PushFull && ground.quests.is_multiple_of(2) {
+            quest.brink = self.again;
+            if let Some(brink) = quest.brink {
+                self.tracer.insert(pid, brink)?;
             }
-            Err(EngineError::NoCode { .. }) => {
-                // Not text that can be written to: not a place to die at.
-                ground.aim.gave_up(target);
-                quest.target = None;
+        }
+        let at = now();
+        let address = |site: Site| ground.aim.sites.address(modules, site);
+        let armed = match &target {
+            Target::One { site, occurrence } => address(*site).map(|addr| {
+                // Each execution until then costs a trap.
+                let occurrence = (*occurrence).min(1 + occurrence % MOST_TRAPS);
+                Strike::arm(&mut self.tracer, call, Plan::Site { addr, occurrence }, Blow::Kill)
+            }),
+            Target::Any(sites) => {
+                let addrs: Vec<u64> = sites.iter().filter_map(|&site| address(site)).collect();
+                Some(Strike::arm_any(&mut self.tracer, call, &addrs, Blow::Kill))
+            }
+        };
+        match armed {
+            Some(Ok((strike, progress))) => {
+                quest.target = Some(target);
+                quest.strike = Some(strike);
+                match progress {
+                    Progress::Pending if operation.is_rare() && quest.brink.is_none() => Ok(Outcome::Armed),
+                    Progress::Pending => Ok(Outcome::Nothing),
+                    _ => self.struck(pid, progress, at),
+                }
+            }
+            // Not text that can be written to: not a place to die at.
+            None | Some(Err(EngineError::NoCode { .. })) => {
+                ground.aim.missed(&target);
                 self.tracer.cont(tid, 0)?;
                 Ok(Outcome::Nothing)
             }
-            Err(error) => Err(error),
+            Some(Err(error)) => Err(error),
         }
     }
 
-    /// Whether a trace of `operation` has instructions that no more common variety of it is known to execute.
+    /// What a trace is a trace of: a plain push can run into a full ring by itself, and then shows what such pushes do, not what
+    /// plain ones do; and one that was to find it full can find room.
+    fn shown_by(&self, operation: Operation, pcs: &[u64]) -> Operation {
+        if !operation.is_push() {
+            return operation;
+        }
+        let came_by = |place: Option<u64>| place.map(|place| pcs.contains(&place));
+        match (came_by(self.asks), came_by(self.again)) {
+            (Some(true), _) => Operation::PushPastDead,
+            (_, Some(true)) => Operation::PushFull,
+            (Some(false), Some(false)) => Operation::Push,
+            _ => operation,
+        }
+    }
+
+    /// Whether a trace of `operation` has instructions that no plain push is known to execute.
     fn goes_its_own_way(&self, operation: Operation, trace: &Sites) -> bool {
-        let commoner: &[Operation] = match operation {
-            Operation::PushPastDead => &[Operation::Push, Operation::PushFull],
-            Operation::PushFull => &[Operation::Push],
-            _ => &[],
-        };
-        let mut known = Sites::new();
-        for ground in commoner.iter().filter_map(|other| self.grounds.get(other)) {
-            known.merge(&ground.aim.sites);
-        }
-        let before = known.coverage().1;
-        known.merge(trace);
-        known.coverage().1 > before
+        let Some(plain) = self.grounds.get(&Operation::Push).filter(|_| operation.is_rare()) else { return true };
+        let mut trace = trace.clone();
+        trace.leave_to(&plain.aim.sites);
+        trace.iter().any(|(_, tally)| !tally.elsewhere)
     }
 
-    /// What one variety of push has hit, the others need not aim at.
+    /// What one variety of push has hit, the others need not aim at; nor what a more common one aims at.
     fn share_hits(&mut self) {
         let (all, _) = self.sites(Operation::Push);
         for (_, ground) in self.grounds.iter_mut().filter(|(operation, _)| operation.is_push()) {
             ground.aim.sites.share_hits(&all);
         }
+        for (rare, commoner) in [
+            (Operation::PushFull, &[Operation::Push][..]),
+            (Operation::PushPastDead, &[Operation::Push, Operation::PushFull]),
+        ] {
+            let Some(mut ground) = self.grounds.remove(&rare) else { continue };
+            for other in commoner.iter().filter_map(|other| self.grounds.get(other)) {
+                ground.aim.sites.leave_to(&other.aim.sites);
+            }
+            self.grounds.insert(rare, ground);
+        }
+        self.look_for_rare();
     }
 
     fn struck(&mut self, pid: i32, progress: Progress, at: u64) -> Result<Outcome> {
@@ -510,9 +591,10 @@ impl Hunter {
         let Some(ground) = self.grounds.get_mut(&quest.operation) else { return Ok(Outcome::Nothing) };
         let operation = quest.operation;
         match progress {
-            Progress::Landed { .. } => {
-                if let Some((target, _)) = quest.target {
-                    ground.aim.hit(target.site);
+            Progress::Landed { pc, .. } => {
+                let site = self.modules.as_ref().map(|modules| ground.aim.sites.site(modules, pc));
+                if let Some(site) = site {
+                    ground.aim.hit(site);
                 }
                 self.quests.remove(&pid);
                 Ok(Outcome::Killed { pid, operation, ns: at })
@@ -522,17 +604,17 @@ impl Hunter {
                 Ok(Outcome::Ended(event))
             }
             _ => {
-                // It came by another way this time.
-                quest.left = quest.left.saturating_sub(1);
+                // It went another way this time.
+                if let Some(brink) = quest.brink.take() {
+                    self.tracer.remove(pid, brink)?;
+                }
                 let tid = quest.strike.take().map_or(pid, |strike| strike.call().tid);
-                if quest.left == 0 {
-                    if let Some((target, _)) = quest.target.take() {
-                        ground.aim.gave_up(target);
-                    }
-                    if operation.is_rare() {
-                        // The next push finds the ring as any other does.
-                        quest.operation = Operation::Push;
-                    }
+                if let Some(target) = quest.target.take() {
+                    ground.aim.missed(&target);
+                }
+                if operation.is_rare() {
+                    // The next push finds the ring as any other does.
+                    quest.operation = Operation::Push;
                 }
                 self.tracer.cont(tid, 0)?;
                 Ok(Outcome::Nothing)

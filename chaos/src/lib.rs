@@ -24,6 +24,7 @@ mod judge;
 mod ledger;
 mod member;
 mod namespace;
+mod nursery;
 mod oracle;
 mod payload;
 mod plan;

@@ -300,6 +300,10 @@ impl Oracle {
     }
 
     fn closed(&mut self, entry: &Entry) {
+        // What it had closed was taken up anew before it could say so; its end has been held against that beginning.
+        if self.takeover.as_ref().is_some_and(|t| t.predecessor == entry.worker && entry.ns <= t.elected) {
+            return;
+        }
         let Some(term) = self.own_term(entry) else { return };
         term.intent = None;
         let next = term.next;

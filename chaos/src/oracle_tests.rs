@@ -172,6 +172,19 @@ fn lost_by_the_successor() {
     story.breaks(Broken::Lost, 2);
 }
 
+/// A writer tells of its close when that is done; somebody may have taken the channel up by then. Not if it says that it closed
+/// later than that.
+#[test]
+fn a_close_may_be_told_late_but_not_done_late() {
+    for (closed_at, sound) in [(0, true), (1000, false)] {
+        let mut story = Story::begun();
+        story.intent(WRITER);
+        story.elected(HEIR, 2, 2);
+        story.put(Kind::Closed, WRITER, |e| (e.sequence, e.ns) = (2, closed_at));
+        if sound { story.holds() } else { story.breaks(Broken::Owners, 1) }
+    }
+}
+
 #[test]
 fn lost_at_the_end() {
     let mut story = Story::begun();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::cli::RunArgs;
-use crate::engine::{EngineError, Event, Request, Template, TemplateConfig, affinity};
+use crate::engine::{Event, Gate, Request, affinity};
 use crate::examine::Examiner;
 use crate::failover::{self, Quiet, Turn};
 use crate::faults;
@@ -24,6 +24,7 @@ use crate::judge::Bench;
 use crate::ledger::{self, Entry, Kind, Pen, now};
 use crate::member::{Cause, Kills, Member};
 use crate::namespace::{self, Which};
+use crate::nursery::{Birth, Nursery, TIMED};
 use crate::plan::{Deck, Plan};
 use crate::progress::Display;
 use crate::range::Range;
@@ -45,27 +46,24 @@ const YOUNG_DEATH: Duration = Duration::from_millis(12);
 /// From one reader's death to the next, on average.
 const READER_EVERY: Duration = Duration::from_millis(50);
 /// Share of last pushes that find the ring full: as long as instructions of such a push have not been hit, and later.
-const FULL_SHARE: (f64, f64) = (0.35, 0.08);
+const FULL_SHARE: (f64, f64) = (0.3, 0.08);
+/// How long readers hold still once a writer has been let go into its last push, before that finds room, in microseconds: now it
+/// tries once more at the right moment, now it waits.
+const HOLD_ON: std::ops::Range<u64> = 200..1500;
+/// How long a writer that found the ring full is held until there is room.
+const ROOM: Duration = Duration::from_millis(1);
 /// How long a writer is held while a reader dies and the others read on.
-const GUEST_DEATH: Duration = Duration::from_millis(4);
+const GUEST_DEATH: Duration = Duration::from_micros(2500);
 /// Share of standbys that are to die in a succession.
 const STANDBY_SHARE: f64 = 0.08;
 /// From one look at everybody's progress to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Of so many dead writers' segments one is looked at, byte for byte.
 const EXAMINE_EVERY: u64 = 4;
+/// How often somebody who is under way is looked for.
+const BIRTH_POLL: Duration = Duration::from_micros(200);
 /// Places of readers that die young begin here.
 const YOUNG_PLACE: u32 = 1000;
-
-/// Where processes come from.
-struct Nursery {
-    /// Writers and standbys of the storm, on the killer's core.
-    writers: Template,
-    /// Its readers, on the others.
-    readers: Template,
-    /// Whoever is timed, anywhere.
-    free: Template,
-}
 
 struct Run<'a> {
     args: &'a RunArgs,
@@ -74,6 +72,8 @@ struct Run<'a> {
     dir: PathBuf,
     hunter: Hunter,
     nursery: Nursery,
+    /// The core that this thread keeps to.
+    mine: Vec<usize>,
     members: HashMap<i32, Member>,
     next_id: u32,
     pen: Pen<OwnedFd>,
@@ -111,6 +111,8 @@ struct Run<'a> {
     young_at: Instant,
     reader_at: Instant,
     young: u64,
+    /// Somebody has gone home from the storm's channel: it is closed.
+    closed: bool,
 }
 
 type Fault = Box<dyn std::error::Error>;
@@ -120,6 +122,11 @@ pub(crate) fn base(root: Option<&PathBuf>) -> PathBuf {
     root.cloned().unwrap_or_else(|| {
         if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() }
     })
+}
+
+/// What the reader at a place of the storm is.
+fn reader_at(place: u32) -> Role {
+    if place.is_multiple_of(2) { Role::Durable } else { Role::Ephemeral }
 }
 
 fn seed_of(args: &RunArgs) -> u64 {
@@ -225,16 +232,13 @@ impl<'a> Run<'a> {
         control.write_all_at(&[worker::RUN, worker::PAUSE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0)?;
         let notes = File::options().read(true).append(true).create_new(true).open(root.join("notes"))?;
         let watch = Watch::new(dir.join(namespace::NAMESPACE));
-        let bench = Bench::start(read, args.capacity);
-        let examiner = Examiner::start(dir.join(namespace::NAMESPACE).join(Which::Storm.name()), bench.judge());
         let cores = affinity::cores(0)?;
         let (mine, others) = (&cores[..1], if cores.len() > 1 { &cores[1..] } else { &cores[..] });
-        let template = |cores: &[usize]| -> Result<Template, EngineError> {
-            let mut config = TemplateConfig::this_program(["template"])?;
-            config.cores = cores.to_vec();
-            Template::start(config)
-        };
-        let nursery = Nursery { writers: template(mine)?, readers: template(others)?, free: template(&cores)? };
+        // This thread has a core to itself, as far as there are any: what stands still waits for it. Judges go elsewhere.
+        affinity::pin(0, others)?;
+        let bench = Bench::start(read, args.capacity);
+        let examiner = Examiner::start(dir.join(namespace::NAMESPACE).join(Which::Storm.name()), bench.judge());
+        let nursery = Nursery::start(others, &cores)?;
         let range = (!args.faults.is_none()).then(|| {
             let most = args.max_faults.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
             let done = before.map_or(0, Before::trials);
@@ -252,6 +256,7 @@ impl<'a> Run<'a> {
             dir,
             hunter: Hunter::new(seed)?,
             nursery,
+            mine: mine.to_vec(),
             members: HashMap::new(),
             next_id: 1,
             pen: Pen::new(write),
@@ -281,12 +286,13 @@ impl<'a> Run<'a> {
             young_at: at + Duration::from_millis(300),
             reader_at: at + Duration::from_millis(200),
             young: 0,
+            closed: false,
         };
         for _ in 0..args.standbys + 1 {
             run.spawn(Role::Standby, Which::Storm, 0, true)?;
         }
         for place in 0..args.readers {
-            run.spawn_reader(place)?;
+            run.spawn(reader_at(place), Which::Storm, place, true)?;
         }
         for _ in 0..failover::STANDBYS + 1 {
             run.spawn(Role::Standby, Which::Failover, 0, true)?;
@@ -295,23 +301,44 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn spawn_reader(&mut self, place: u32) -> Result<(), Fault> {
-        let role = if place.is_multiple_of(2) { Role::Durable } else { Role::Ephemeral };
-        let pid = self.spawn(role, Which::Storm, place, true)?;
-        if let Some(member) = self.members.get_mut(&pid) {
-            member.spared = self.args.readers > 2 && place == self.args.readers - 1;
-            if member.spared {
-                self.watch.witness(pid);
-            }
+    /// Asks for a standing member; it comes when it comes.
+    fn want(&mut self, role: Role, which: Which, place: u32) -> Result<(), Fault> {
+        self.nursery.want(Birth { role, which, place });
+        self.deliver(false)
+    }
+
+    /// Takes in whoever has arrived, and asks for the next ones; `wait`: until all have arrived.
+    fn deliver(&mut self, wait: bool) -> Result<(), Fault> {
+        for number in self.nursery.numbers() {
+            self.deliver_from(number, wait)?;
         }
         Ok(())
     }
 
-    /// Starts a process. Standing members are traced (on the storm's channel) and replaced when they die.
-    fn spawn(&mut self, role: Role, which: Which, place: u32, standing: bool) -> Result<i32, Fault> {
-        let id = self.next_id;
+    fn deliver_from(&mut self, number: usize, wait: bool) -> Result<(), Fault> {
+        loop {
+            if let Some((birth, id, gate, pid)) = self.nursery.cot(number).arrived(wait)? {
+                self.born(birth, id, pid, gate, true)?;
+            }
+            let Some(birth) = self.nursery.cot(number).next() else { return Ok(()) };
+            let id = self.next_id();
+            let orders = self.orders(birth, id);
+            let gate = self.nursery.template(number).ask(&self.request(&orders.to_words(), &[]))?;
+            self.nursery.cot(number).asked(birth, id, gate);
+            if !wait {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u32 {
         self.next_id += 1;
-        let orders = Orders {
+        self.next_id - 1
+    }
+
+    fn orders(&self, birth: Birth, id: u32) -> Orders {
+        let Birth { role, which, place } = birth;
+        Orders {
             role,
             which,
             id,
@@ -324,37 +351,53 @@ impl<'a> Run<'a> {
             // The timed channel has what channels have unless told otherwise; in the storm some have and most have not.
             beats: which != Which::Storm || id.is_multiple_of(5),
             full_share: if self.hunter.rare_left() { FULL_SHARE.0 } else { FULL_SHARE.1 },
-        };
-        let words: Vec<OsString> = orders.to_words();
-        let request = Request {
-            args: words.iter().map(OsString::as_os_str).collect(),
-            fds: vec![self.ledger.as_fd(), self.control.as_fd(), self.notes.as_fd()],
-        };
-        let writes = matches!(role, Role::Standby | Role::Claimant);
-        let template = match (which, writes) {
-            (Which::Failover, _) => &self.nursery.free,
-            (Which::Storm, true) => &self.nursery.writers,
-            (Which::Storm, false) => &self.nursery.readers,
-        };
-        let spawned = if !standing && id.is_multiple_of(16) {
-            template.spawn_exec(&request)?
-        } else {
-            template.spawn(&request)?
-        };
-        let pid = spawned.pid;
+        }
+    }
+
+    fn request<'b>(&'b self, words: &'b [OsString], more: &[BorrowedFd<'b>]) -> Request<'b> {
+        let mut fds = vec![self.ledger.as_fd(), self.control.as_fd(), self.notes.as_fd()];
+        fds.extend_from_slice(more);
+        Request { args: words.iter().map(OsString::as_os_str).collect(), fds }
+    }
+
+    /// Starts a process and waits for it. Standing members are traced (on the storm's channel) and replaced when they die.
+    fn spawn(&mut self, role: Role, which: Which, place: u32, standing: bool) -> Result<i32, Fault> {
+        let number = Nursery::cot_of(role, which);
+        self.deliver_from(number, true)?;
+        let birth = Birth { role, which, place };
+        let id = self.next_id();
+        let words = self.orders(birth, id).to_words();
+        // Some the long way, as services start.
+        let exec = !standing && id.is_multiple_of(16);
+        let request = self.request(&words, &[]);
+        let template = self.nursery.template(number);
+        let spawned = if exec { template.spawn_exec(&request)? } else { template.spawn(&request)? };
+        self.born(birth, id, spawned.pid, spawned.gate, standing)?;
+        Ok(spawned.pid)
+    }
+
+    /// Takes a process that waits behind its gate among the members.
+    fn born(&mut self, birth: Birth, id: u32, pid: i32, gate: Gate, standing: bool) -> Result<(), Fault> {
+        let Birth { role, which, place } = birth;
         let mut entry = Entry::new(Kind::Started, which as u8, id);
         entry.code = role as u32;
         self.pen.write([entry]);
-        let member = Member { id, role, which, place, standing, spared: false, cause: None, killed: 0 };
-        self.members.insert(pid, member);
-        if standing && which == Which::Storm {
+        let reads = matches!(role, Role::Durable | Role::Ephemeral);
+        let writes = matches!(role, Role::Standby | Role::Claimant);
+        let storm = which == Which::Storm;
+        let spared = reads && storm && standing && self.args.readers > 2 && place == self.args.readers - 1;
+        if spared {
+            self.watch.witness(pid);
+        }
+        self.members.insert(pid, Member { id, role, which, place, standing, spared, cause: None, killed: 0 });
+        if standing && storm {
             self.hunter.adopt(pid, writes)?;
             if writes && self.args.kill_rate > 0.0 && !self.ending && self.dice.random_bool(STANDBY_SHARE) {
                 self.hunter.begin(pid, Operation::Succeed)?;
             }
         }
-        spawned.gate.open();
-        Ok(pid)
+        gate.open();
+        Ok(())
     }
 
     /// Kills `pid`, unless it is dying already or to be spared.
@@ -463,8 +506,9 @@ impl<'a> Run<'a> {
 
     /// Waits for events, a little, and deals with them.
     fn turn(&mut self) -> Result<(), Fault> {
-        let mut wait = Duration::from_millis(2);
+        let mut wait = if self.nursery.expects() { BIRTH_POLL } else { Duration::from_millis(2) };
         for _ in 0..64 {
+            self.deliver(false)?;
             match self.hunter.next(wait)? {
                 None => break,
                 Some(outcome) => self.happened(outcome)?,
@@ -477,9 +521,19 @@ impl<'a> Run<'a> {
     fn happened(&mut self, outcome: Outcome) -> Result<(), Fault> {
         match outcome {
             Outcome::Nothing => {}
+            Outcome::Armed => {
+                let time = Duration::from_micros(self.dice.random_range(HOLD_ON));
+                worker::hold_on(&self.control, time)?;
+            }
+            Outcome::Brink { tid } => {
+                worker::hold_on(&self.control, Duration::ZERO)?;
+                self.held.push((Instant::now() + ROOM, tid));
+            }
             Outcome::Doomed { pid, tid, full } => {
+                // From here on it goes by steps and traps, in turn with us: quickest on our own core.
+                let _ = affinity::pin(tid, &self.mine);
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
-                let dead = full && !self.ending && self.dice.random_bool(0.25) && self.kill_a_guest();
+                let dead = full && !self.ending && self.dice.random_bool(0.3) && self.kill_a_guest();
                 if !self.ending {
                     let operation = match (full, dead) {
                         (true, true) => Operation::PushPastDead,
@@ -489,6 +543,8 @@ impl<'a> Run<'a> {
                     self.hunter.begin(pid, operation)?;
                 }
                 if dead {
+                    // The others read on meanwhile, so that nobody but the dead one is in the way.
+                    worker::hold_on(&self.control, Duration::ZERO)?;
                     self.held.push((Instant::now() + GUEST_DEATH, tid));
                 } else {
                     self.hunter.proceed(tid)?;
@@ -507,6 +563,7 @@ impl<'a> Run<'a> {
                     }
                 }
                 if operation.is_push() {
+                    worker::hold_on(&self.control, Duration::ZERO)?;
                     self.examine(pid);
                     if self.dice.random_bool(0.04) {
                         self.doom_a_standby();
@@ -548,7 +605,7 @@ impl<'a> Run<'a> {
     fn ended(&mut self, event: Event) -> Result<(), Fault> {
         let pid = event.pid();
         let Some(member) = self.members.remove(&pid) else {
-            if [self.nursery.writers.pid(), self.nursery.readers.pid(), self.nursery.free.pid()].contains(&pid) {
+            if self.nursery.is_template(pid) {
                 return Err(format!("a template died: {event:?}").into());
             }
             return Ok(());
@@ -576,20 +633,33 @@ impl<'a> Run<'a> {
             }
         }
         self.pen.write([entry]);
-        // A durable reader that was struck just before the end still has to drain: somebody takes its place even then.
-        let heir = member.role == Role::Durable
-            && member.which == Which::Storm
-            && member.cause.is_some_and(|cause| !matches!(cause, Cause::End));
+        let storm = member.which == Which::Storm;
+        let struck = member.cause.is_some_and(|cause| !matches!(cause, Cause::End));
+        self.closed |= storm && self.ending && member.role == Role::Standby && !struck;
+        // Whoever was struck just before the end still has something to do then, if nobody else is left to do it: a durable
+        // reader to drain, a writer to close.
+        let heir = storm
+            && struck
+            && match member.role {
+                Role::Durable => true,
+                Role::Standby => !self.closed && !self.nursery.expects() && !self.anyone_writes(),
+                _ => false,
+            };
         if member.standing && (!self.ending || heir) {
             match member.role {
                 Role::Ephemeral if member.which == Which::Storm && Instant::now() < self.guests_from => {
                     self.guests.push(member.place);
                 }
-                Role::Durable | Role::Ephemeral if member.which == Which::Storm => self.spawn_reader(member.place)?,
-                role => drop(self.spawn(role, member.which, member.place, true)?),
+                role => self.want(role, member.which, member.place)?,
             }
         }
         Ok(())
+    }
+
+    /// Whether the storm has a writer or a standby that is not dying.
+    fn anyone_writes(&self) -> bool {
+        let writes = |m: &Member| m.role == Role::Standby && m.which == Which::Storm && m.standing && m.cause.is_none();
+        self.members.values().any(writes)
     }
 
     /// Kills an ephemeral reader, if there is one to kill.
@@ -618,7 +688,7 @@ impl<'a> Run<'a> {
         self.held = held;
         if at >= self.guests_from && !self.ending {
             for place in std::mem::take(&mut self.guests) {
-                self.spawn_reader(place)?;
+                self.want(reader_at(place), Which::Storm, place)?;
             }
         }
         Ok(done?)
@@ -734,7 +804,8 @@ impl<'a> Run<'a> {
             cause: None,
             killed: 0,
         };
-        let holder = self.nursery.free.spawn(&Request { args: vec![], fds: vec![held.as_fd()] })?;
+        self.deliver_from(TIMED, true)?;
+        let holder = self.nursery.template(TIMED).spawn(&Request { args: vec![], fds: vec![held.as_fd()] })?;
         drop(held);
         self.members.insert(holder.pid, member(id));
         let orders = Orders {
@@ -751,9 +822,8 @@ impl<'a> Run<'a> {
             full_share: 0.0,
         };
         let words = orders.to_words();
-        let fds = vec![self.ledger.as_fd(), self.control.as_fd(), self.notes.as_fd(), other.as_fd()];
-        let args = words.iter().map(OsString::as_os_str).collect();
-        let waiter = self.nursery.free.spawn(&Request { args, fds })?;
+        let request = self.request(&words, &[other.as_fd()]);
+        let waiter = self.nursery.template(TIMED).spawn(&request)?;
         self.members.insert(waiter.pid, member(id + 1));
         waiter.gate.open();
         let ripe = Instant::now() + floor::PARK;
@@ -789,7 +859,7 @@ impl<'a> Run<'a> {
             self.tell(which, worker::CLOSE)?;
         }
         let deadline = Instant::now() + END_LIMIT;
-        while !self.members.is_empty() && Instant::now() < deadline {
+        while (self.nursery.expects() || !self.members.is_empty()) && Instant::now() < deadline {
             self.let_go(Instant::now())?;
             self.turn()?;
             if stop.asked() && self.bench.violated() > 0 {
@@ -888,7 +958,7 @@ impl<'a> Run<'a> {
     /// What the figures don't show by themselves.
     fn warnings(&self) -> Vec<String> {
         let rare = [(Operation::PushFull, "into a full ring"), (Operation::PushPastDead, "past a dead reader")];
-        let unseen = rare.into_iter().filter(|(operation, _)| self.hunter.known(*operation).1 == 0);
+        let unseen = rare.into_iter().filter(|(operation, _)| self.hunter.known(*operation).0 == 0);
         let skipped = self.range.as_ref().map(|range| range.score().skipped()).unwrap_or_default();
         unseen
             .map(|(_, what)| {

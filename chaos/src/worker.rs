@@ -34,9 +34,14 @@ pub(crate) const CLOSE: u8 = 2;
 /// Where in that file a writer asks the readers to hold still: [`HOLD_STILL`], or until a time.
 const HOLD_AT: u64 = 8;
 const HOLD_STILL: u64 = u64::MAX;
-/// How much longer they hold still once the ring is full, and how long at most in all: whoever asked may be dead.
-const HOLD_ON: Duration = Duration::from_micros(700);
-const HOLD_MOST: Duration = Duration::from_millis(8);
+/// How long they hold still at most: whoever asked may be dead, and whoever calls it off, too.
+pub(crate) const HOLD_MOST: Duration = Duration::from_millis(20);
+
+/// Has the readers hold still for so much longer, once they have been asked to.
+pub(crate) fn hold_on(control: &File, time: Duration) -> std::io::Result<()> {
+    let until = if time.is_zero() { 0 } else { now() + time.as_nanos() as u64 };
+    control.write_all_at(&until.to_le_bytes(), HOLD_AT)
+}
 
 /// Exit code of a worker that went home as told.
 pub(crate) const EXIT_HOME: i32 = 0;
@@ -134,6 +139,8 @@ fn work(job: Job) -> i32 {
         return range::work(job);
     }
     let Some(orders) = Orders::from_words(&job.args) else { return 2 };
+    // Short pauses are to be short: the kernel rounds them up by 50 microseconds unless told otherwise.
+    let _ = nix::sys::prctl::set_timerslack(1000);
     let mut fds = job.fds.into_iter();
     let (Some(pen), Some(control), Some(notes)) = (fds.next(), fds.next(), fds.next()) else { return 2 };
     let desk = Desk {
@@ -263,6 +270,7 @@ impl Desk {
         }
         let mut standby = match channel.standby(Warmth::Hot) {
             Ok(standby) => standby,
+            Err(OpenError::Closed { .. }) => return EXIT_HOME,
             Err(error) => return self.fail(&error.to_string()),
         };
         loop {
@@ -330,9 +338,11 @@ impl Desk {
         }
     }
 
-    /// Asks the readers to hold still for a moment, and fills the ring behind their backs.
+    /// Asks the readers to hold still, and fills the ring behind their backs; the controller lets go of them.
     fn fill_up(&mut self, writer: &mut Writer, buf: &mut [u8], draft: &mut Draft) -> Result<(), i32> {
-        let _ = self.control.write_all_at(&HOLD_STILL.to_le_bytes(), HOLD_AT);
+        // Each request is another one.
+        let still = HOLD_STILL - (now() & u64::from(u32::MAX));
+        let _ = self.control.write_all_at(&still.to_le_bytes(), HOLD_AT);
         let min = self.orders.payload.0;
         let mut most = u32::MAX;
         for _ in 0..1000 {
@@ -353,8 +363,11 @@ impl Desk {
                 most = min.max(len / 2);
             }
         }
-        let until = now() + HOLD_ON.as_nanos() as u64;
-        let _ = self.control.write_all_at(&until.to_le_bytes(), HOLD_AT);
+        if self.dice.chance(0.6) {
+            // As long as can be: the longer, the fewer readers' places leave room for it.
+            draft.len = self.orders.payload.1;
+            self.pen.write([self.intent(draft)]);
+        }
         writer.set_spin(self.dice.below(3) as u32);
         Ok(())
     }

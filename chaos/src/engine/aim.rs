@@ -1,22 +1,27 @@
 //! Which instruction to die at next.
 //!
 //! A mix of two draws. *Uniform*: a traced call at random, a moment of it at random; so the chance of an instruction
-//! is the share of time that the processor executes it. *Coverage*: a site that no kill has hit yet, so that rare
-//! ones get their turn. A target on a rare path (wrap-around, waiting, waking) is kept over several calls, since the
-//! next call may not take that path; one that was missed too often is put back, and gets more patience when its turn
-//! comes again.
+//! is the share of time that the processor executes it. *Coverage*: a few sites that no kill has hit yet, so that rare
+//! ones get their turn. Which way the next call takes is not known, so several of those are aimed at together, and whatever the
+//! call comes to first is where it ends: rare paths (wrap-around, waiting, waking) are lain in wait for, and yet hardly a
+//! call is wasted.
 
-use super::sites::{Site, Sites};
+use std::cmp::Reverse;
 
-/// An instruction to die at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// Where.
-    pub site: Site,
-    /// At which execution of it in the call, from 1.
-    pub occurrence: u32,
-    /// After how many calls without it to give up.
-    pub patience: u32,
+use super::sites::{Site, Sites, Tally};
+
+/// Where a call is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// At one execution of an instruction.
+    One {
+        /// The instruction.
+        site: Site,
+        /// At which execution of it in the call, from 1.
+        occurrence: u32,
+    },
+    /// At the first execution of any of some instructions that no kill has hit; never none.
+    Any(Vec<Site>),
 }
 
 /// Chooses targets, and keeps score.
@@ -24,21 +29,22 @@ pub struct Target {
 pub struct Aim {
     /// What is known, and the score.
     pub sites: Sites,
-    /// Sites that no kill has hit and that may still be hit, next one last.
+    /// Sites that no kill has hit, next one last.
     queue: Vec<Site>,
-    patience: u32,
     rounds: u64,
     seed: u64,
     turn: u64,
 }
 
+/// So many sites that no kill has hit are aimed at together.
+const TOGETHER: usize = 8;
+
 impl Aim {
-    /// Aims at `sites`; the choices depend on `seed` and the calls made, on nothing else. `patience`: how many calls
-    /// a target waits for its path to be taken, the first time it is tried; a site is given up for good after
-    /// `rounds` tries.
+    /// Aims at `sites`; the choices depend on `seed` and the calls made, on nothing else. A site that `rounds` calls have
+    /// not come to although they were aimed at it counts as given up; it is aimed at all the same.
     #[must_use]
-    pub fn new(sites: Sites, seed: u64, patience: u32, rounds: u64) -> Aim {
-        Aim { sites, queue: Vec::new(), patience, rounds, seed, turn: 0 }
+    pub fn new(sites: Sites, seed: u64, rounds: u64) -> Aim {
+        Aim { sites, queue: Vec::new(), rounds, seed, turn: 0 }
     }
 
     fn random(&mut self, below: usize) -> usize {
@@ -54,20 +60,15 @@ impl Aim {
     pub fn choose(&mut self) -> Option<Target> {
         self.turn += 1;
         // Every other kill is uniform, so that the distribution of a long run isn't bent by the hunt for rare sites.
-        if self.turn.is_multiple_of(2)
-            && let Some(target) = self.uncovered()
-        {
-            return Some(target);
-        }
-        self.uniform().or_else(|| self.uncovered())
+        // What no call comes to is tried more seldom.
+        let every = if self.left() > 0 { 2 } else { 16 };
+        if self.turn.is_multiple_of(every) { self.uncovered().or_else(|| self.uniform()) } else { self.uniform() }
     }
 
-    /// The next target, one that no kill has hit if there still is one; `None` while no site is known. Its patience does
-    /// not grow.
+    /// The next target, of those that no kill has hit if there still are any; `None` while no site is known.
     pub fn choose_uncovered(&mut self) -> Option<Target> {
         self.turn += 1;
-        let target = self.uncovered().or_else(|| self.uniform())?;
-        Some(Target { patience: self.patience, ..target })
+        self.uncovered().or_else(|| self.uniform())
     }
 
     fn uniform(&mut self) -> Option<Target> {
@@ -80,36 +81,33 @@ impl Aim {
         let trace = &self.sites.samples()[sample];
         let site = trace[moment];
         let occurrence = trace[..=moment].iter().filter(|&&other| other == site).count() as u32;
-        Some(Target { site, occurrence, patience: self.patience })
+        Some(Target::One { site, occurrence })
     }
 
+    /// The next few sites that no kill has hit: all of them before one comes again, those first that have been missed least.
     fn uncovered(&mut self) -> Option<Target> {
-        loop {
-            if self.queue.is_empty() {
-                let fresh: Vec<Site> = self
-                    .sites
-                    .iter()
-                    .filter(|(_, tally)| tally.hits == 0 && tally.misses < self.rounds)
-                    .map(|(site, _)| site)
-                    .collect();
-                if fresh.is_empty() {
-                    return None;
+        let mut next: Vec<Site> = Vec::new();
+        let mut refilled = false;
+        while next.len() < TOGETHER {
+            let Some(site) = self.queue.pop() else {
+                if std::mem::replace(&mut refilled, true) {
+                    break;
                 }
-                self.queue = fresh;
+                let fresh = self.sites.iter().filter(|(site, tally)| is_open(tally) && !next.contains(site));
+                self.queue = fresh.map(|(site, _)| site).collect();
                 for at in (1..self.queue.len()).rev() {
                     let other = self.random(at + 1);
                     self.queue.swap(at, other);
                 }
-            }
-            let site = self.queue.pop()?;
-            let Some(tally) = self.sites.tally(site) else { continue };
-            if tally.hits > 0 {
+                let sites = &self.sites;
+                self.queue.sort_by_key(|&site| Reverse(sites.tally(site).map_or(0, |tally| tally.misses)));
                 continue;
+            };
+            if self.sites.tally(site).is_some_and(is_open) {
+                next.push(site);
             }
-            let patience = self.patience.saturating_mul(1 << tally.misses.min(8));
-            // The first execution: of those that were executed at all, it is the most certain.
-            return Some(Target { site, occurrence: 1, patience });
         }
+        if next.is_empty() { None } else { Some(Target::Any(next)) }
     }
 
     /// Books a kill at `site`.
@@ -117,16 +115,24 @@ impl Aim {
         self.sites.hit(site);
     }
 
-    /// Books that `target` was given up: its patience was used up.
-    pub fn gave_up(&mut self, target: Target) {
-        self.sites.miss(target.site);
+    /// Books that a call did not come to `target`.
+    pub fn missed(&mut self, target: &Target) {
+        match target {
+            Target::One { site, .. } => self.sites.miss(*site),
+            Target::Any(sites) => sites.iter().for_each(|&site| self.sites.miss(site)),
+        }
     }
 
-    /// Sites that were given up for good.
+    /// Sites that no kill has hit, that nobody else aims at, and that are not given up: not missed too often.
     #[must_use]
-    pub fn given_up(&self) -> usize {
-        self.sites.iter().filter(|(_, tally)| tally.hits == 0 && tally.misses >= self.rounds).count()
+    pub fn left(&self) -> usize {
+        self.sites.iter().filter(|(_, tally)| is_open(tally) && tally.misses < self.rounds).count()
     }
+}
+
+/// Whether a site is aimed at by itself.
+fn is_open(tally: &Tally) -> bool {
+    tally.hits == 0 && !tally.elsewhere
 }
 
 #[cfg(test)]
@@ -141,7 +147,14 @@ mod tests {
             sites.add(&modules, &(0..common).map(|n| 0x1000 + n).collect::<Vec<_>>());
         }
         sites.add(&modules, &(0..rare).map(|n| 0x8000 + n).collect::<Vec<_>>());
-        Aim::new(sites, 7, 4, 3)
+        Aim::new(sites, 7, 3)
+    }
+
+    fn any(target: Option<Target>) -> Vec<Site> {
+        match target {
+            Some(Target::Any(sites)) => sites,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -151,8 +164,11 @@ mod tests {
             let mut chosen = Vec::new();
             for _ in 0..900 {
                 let target = aim.choose().unwrap();
+                match &target {
+                    Target::One { site, .. } => aim.hit(*site),
+                    Target::Any(sites) => aim.hit(sites[0]),
+                }
                 chosen.push(target);
-                aim.hit(target.site);
             }
             assert_eq!(aim.sites.coverage(), (400, 400));
             chosen
@@ -161,23 +177,64 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_after_the_rounds_and_grows_more_patient() {
-        let mut aim = aim(10, 10);
-        let (mut most, mut shots) = (0, 0);
-        while aim.sites.coverage().0 < 10 || aim.given_up() < 10 {
-            let target = aim.choose().unwrap();
-            most = most.max(target.patience);
-            shots += 1;
-            assert!(shots < 10_000);
-            // Nobody ever takes the rare path.
-            if target.site.offset >= 0x7000 { aim.gave_up(target) } else { aim.hit(target.site) }
+    fn lies_in_wait_for_all_that_no_kill_has_hit_in_turn() {
+        let mut aim = aim(0, 100);
+        let mut aimed: Vec<Site> = Vec::new();
+        for _ in 0..13 {
+            let sites = any(aim.choose_uncovered());
+            assert_eq!(sites.len(), TOGETHER);
+            aimed.extend(sites);
         }
-        assert_eq!(most, 4 << 2);
-        assert!(aim.choose().is_some());
+        // 12 turns of 8 and one that begins anew: nobody twice before everybody once.
+        aimed.truncate(100);
+        aimed.sort();
+        aimed.dedup();
+        assert_eq!(aimed.len(), 100);
+        for _ in 0..97 {
+            let site = any(aim.choose_uncovered())[0];
+            aim.hit(site);
+        }
+        assert_eq!(any(aim.choose_uncovered()).len(), 3, "what is left, each once");
+        for _ in 0..3 {
+            let site = any(aim.choose_uncovered())[0];
+            aim.hit(site);
+        }
+        assert!(matches!(aim.choose_uncovered(), Some(Target::One { .. })));
+    }
+
+    #[test]
+    fn gives_up_after_the_rounds_and_goes_on_all_the_same() {
+        let mut aim = aim(10, 10);
+        for turn in 0.. {
+            assert!(turn < 10_000);
+            if aim.left() == 0 {
+                break;
+            }
+            let target = aim.choose().unwrap();
+            let sites = match &target {
+                Target::One { site, .. } => vec![*site],
+                Target::Any(sites) => sites.clone(),
+            };
+            // Nobody ever takes the rare path.
+            match sites.iter().find(|site| site.offset < 0x7000) {
+                Some(&site) => aim.hit(site),
+                None => aim.missed(&target),
+            }
+        }
+        assert_eq!(aim.sites.coverage().0, 10);
+        assert_eq!(any(aim.choose_uncovered()).len(), TOGETHER);
+    }
+
+    #[test]
+    fn leaves_to_others_what_they_aim_at() {
+        let mut one = aim(10, 2);
+        one.sites.leave_to(&aim(9, 1).sites);
+        assert_eq!(any(one.choose_uncovered()).len(), 2);
+        assert_eq!(one.left(), 2);
     }
 
     #[test]
     fn nothing_known_nothing_chosen() {
-        assert_eq!(Aim::new(Sites::new(), 1, 1, 1).choose(), None);
+        assert_eq!(Aim::new(Sites::new(), 1, 1).choose(), None);
     }
 }

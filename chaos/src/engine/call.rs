@@ -71,6 +71,13 @@ pub struct Trace {
 ///
 /// [`EngineError::NotStopped`], [`EngineError::System`].
 pub fn trace(tracer: &mut Tracer, call: &Call, limit: usize, patience: Duration) -> Result<Trace> {
+    tracer.tick(true)?;
+    let traced = step_through(tracer, call, limit, patience);
+    tracer.tick(false)?;
+    traced
+}
+
+fn step_through(tracer: &mut Tracer, call: &Call, limit: usize, patience: Duration) -> Result<Trace> {
     let mut pcs = Vec::new();
     let mut pc = call.entry;
     let mut sig = 0;

@@ -26,6 +26,8 @@ pub struct Tally {
     pub hits: u64,
     /// Aims at it that were given up.
     pub misses: u64,
+    /// Somebody else aims at it.
+    pub elsewhere: bool,
     /// Place in the file, for symbols.
     pub file_offset: Option<u64>,
 }
@@ -104,6 +106,18 @@ impl Sites {
 
     /// Adds all that `other` knows.
     pub fn merge(&mut self, other: &Sites) {
+        let map = self.merge_tallies(other);
+        let here = |site: &Site| Site { module: map[usize::from(site.module)], offset: site.offset };
+        let traces = self.traces + other.traces;
+        for sample in &other.samples {
+            self.keep(sample.iter().map(here).collect());
+        }
+        self.traces = traces;
+        self.instructions += other.instructions;
+    }
+
+    /// Adds what `other` knows of each site, but none of its calls; returns the numbers of its modules here.
+    pub fn merge_tallies(&mut self, other: &Sites) -> Vec<u16> {
         let map: Vec<u16> = other.modules.iter().map(|path| self.module(path)).collect();
         let here = |site: &Site| Site { module: map[usize::from(site.module)], offset: site.offset };
         for (site, theirs) in &other.tallies {
@@ -115,12 +129,7 @@ impl Sites {
             tally.misses += theirs.misses;
             tally.file_offset = tally.file_offset.or(theirs.file_offset);
         }
-        let traces = self.traces + other.traces;
-        for sample in &other.samples {
-            self.keep(sample.iter().map(here).collect());
-        }
-        self.traces = traces;
-        self.instructions += other.instructions;
+        map
     }
 
     /// Books a kill at `site`.
@@ -135,6 +144,20 @@ impl Sites {
             let Some(module) = self.modules.iter().position(|known| known == path) else { continue };
             if let Some(tally) = self.tallies.get_mut(&Site { module: module as u16, offset: site.offset }) {
                 tally.hits = tally.hits.max(1);
+            }
+        }
+    }
+
+    /// Leaves the sites that `other` knows to whoever aims at those.
+    pub fn leave_to(&mut self, other: &Sites) {
+        let numbers: Vec<Option<u16>> = self
+            .modules
+            .iter()
+            .map(|path| other.modules.iter().position(|known| known == path).map(|at| at as u16))
+            .collect();
+        for (site, tally) in &mut self.tallies {
+            if let Some(module) = numbers[usize::from(site.module)] {
+                tally.elsewhere |= other.tallies.contains_key(&Site { module, offset: site.offset });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Death inside a call, at a chosen instruction.
 
 use super::call::Call;
-use super::error::Result;
+use super::error::{EngineError, Result};
 use super::event::Event;
 use super::tracer::Tracer;
 
@@ -17,6 +17,9 @@ pub enum Plan {
         /// Which execution in this call, from 1.
         occurrence: u32,
     },
+    /// Before the first execution of any of a few instructions, whichever the call comes to first: the addresses that
+    /// [`Strike::arm_any`] gets.
+    Any,
 }
 
 /// What to do there.
@@ -57,7 +60,7 @@ pub struct Strike {
     blow: Blow,
     count: u64,
     /// Breakpoints that are ours to take out again.
-    planted: [Option<u64>; 2],
+    planted: Vec<u64>,
 }
 
 impl Strike {
@@ -67,28 +70,55 @@ impl Strike {
     ///
     /// As [`Tracer::insert`] and [`Tracer::cont`].
     pub fn arm(tracer: &mut Tracer, call: Call, plan: Plan, blow: Blow) -> Result<(Strike, Progress)> {
-        let mut strike = Strike { call, plan, blow, count: 0, planted: [None; 2] };
-        let progress = match plan {
-            Plan::Step(0) => strike.land(tracer, call.entry, 0)?,
+        Strike::aim(tracer, call, plan, &[], blow)
+    }
+
+    /// Takes aim at the first execution of any of the instructions at `addrs`, whichever the call comes to first.
+    /// Those that no breakpoint can be put on are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Strike::arm`].
+    pub fn arm_any(tracer: &mut Tracer, call: Call, addrs: &[u64], blow: Blow) -> Result<(Strike, Progress)> {
+        Strike::aim(tracer, call, Plan::Any, addrs, blow)
+    }
+
+    fn aim(tracer: &mut Tracer, call: Call, plan: Plan, addrs: &[u64], blow: Blow) -> Result<(Strike, Progress)> {
+        let mut strike = Strike { call, plan, blow, count: 0, planted: Vec::new() };
+        match plan {
+            Plan::Step(0) => return strike.land(tracer, call.entry, 0).map(|landed| (strike, landed)),
             Plan::Step(_) => {
                 tracer.step(call.tid, 0)?;
-                Progress::Pending
+                return Ok((strike, Progress::Pending));
             }
             Plan::Site { addr, occurrence } => {
                 strike.count = u64::from(addr == call.entry);
                 if addr == call.entry && occurrence <= 1 {
-                    strike.land(tracer, addr, 1)?
-                } else {
-                    tracer.insert(call.pid, addr)?;
-                    strike.planted[0] = Some(addr);
-                    tracer.insert(call.pid, call.ret)?;
-                    strike.planted[1] = Some(call.ret);
-                    tracer.cont(call.tid, 0)?;
-                    Progress::Pending
+                    return strike.land(tracer, addr, 1).map(|landed| (strike, landed));
+                }
+                strike.plant(tracer, addr)?;
+            }
+            Plan::Any => {
+                if addrs.contains(&call.entry) {
+                    return strike.land(tracer, call.entry, 1).map(|landed| (strike, landed));
+                }
+                for &addr in addrs {
+                    match strike.plant(tracer, addr) {
+                        Ok(()) | Err(EngineError::NoCode { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
-        };
-        Ok((strike, progress))
+        }
+        strike.plant(tracer, call.ret)?;
+        tracer.cont(call.tid, 0)?;
+        Ok((strike, Progress::Pending))
+    }
+
+    fn plant(&mut self, tracer: &mut Tracer, addr: u64) -> Result<()> {
+        tracer.insert(self.call.pid, addr)?;
+        self.planted.push(addr);
+        Ok(())
     }
 
     /// The call it is about.
@@ -98,7 +128,7 @@ impl Strike {
     }
 
     /// Hand every event to it that concerns its process, until it is [`Progress::Landed`], [`Progress::Returned`] or
-    /// [`Progress::Died`]. Signals are left to the caller: `cont` the thread with them ([`Plan::Site`]), or call
+    /// [`Progress::Died`]. Signals are left to the caller: `cont` the thread with them (not [`Plan::Step`]), or call
     /// [`Strike::pass`].
     ///
     /// # Errors
@@ -123,11 +153,11 @@ impl Strike {
                 tracer.step(tid, 0)?;
                 Ok(Progress::Pending)
             }
-            (Event::Breakpoint { tid, addr, .. }, Plan::Site { .. }) if !self.planted.contains(&Some(addr)) => {
+            (Event::Breakpoint { tid, addr, .. }, Plan::Site { .. } | Plan::Any) if !self.planted.contains(&addr) => {
                 let _ = tid;
                 Ok(Progress::NotMine)
             }
-            (Event::Breakpoint { tid, addr, .. }, Plan::Site { addr: goal, occurrence }) => {
+            (Event::Breakpoint { tid, addr, .. }, Plan::Site { .. } | Plan::Any) => {
                 if tid != self.call.tid {
                     // Another thread came by: not in this call.
                     tracer.cont(tid, 0)?;
@@ -137,11 +167,15 @@ impl Strike {
                     self.disarm(tracer)?;
                     return Ok(Progress::Returned);
                 }
-                if addr == goal {
-                    self.count += 1;
-                    if self.count >= u64::from(occurrence) {
-                        return self.land(tracer, addr, self.count);
+                match self.plan {
+                    Plan::Any if addr != self.call.ret => return self.land(tracer, addr, 1),
+                    Plan::Site { addr: goal, occurrence } if addr == goal => {
+                        self.count += 1;
+                        if self.count >= u64::from(occurrence) {
+                            return self.land(tracer, addr, self.count);
+                        }
                     }
+                    _ => {}
                 }
                 tracer.cont(tid, 0)?;
                 Ok(Progress::Pending)
@@ -158,7 +192,7 @@ impl Strike {
     pub fn pass(&mut self, tracer: &mut Tracer, sig: i32) -> Result<()> {
         match self.plan {
             Plan::Step(_) => tracer.step(self.call.tid, sig),
-            Plan::Site { .. } => tracer.cont(self.call.tid, sig),
+            Plan::Site { .. } | Plan::Any => tracer.cont(self.call.tid, sig),
         }
     }
 
@@ -168,10 +202,8 @@ impl Strike {
     ///
     /// As [`Tracer::remove`].
     pub fn disarm(&mut self, tracer: &mut Tracer) -> Result<()> {
-        for planted in &mut self.planted {
-            if let Some(addr) = planted.take() {
-                tracer.remove(self.call.pid, addr)?;
-            }
+        while let Some(addr) = self.planted.pop() {
+            tracer.remove(self.call.pid, addr)?;
         }
         Ok(())
     }

@@ -70,6 +70,8 @@ pub(crate) fn wait_once(pid: i32, block: bool) -> Result<Option<(i32, i32)>, Err
 #[derive(Debug)]
 pub(crate) struct Alarm {
     timer: Timer,
+    /// It goes off every 2 ms, whatever is waited for.
+    ticking: bool,
 }
 
 extern "C" fn interrupt(_: libc::c_int) {}
@@ -90,7 +92,7 @@ impl Alarm {
         urgent.thread_unblock()?;
         let me = nix::unistd::gettid().as_raw();
         let notify = SigevNotify::SigevThreadId { signal: Signal::SIGURG, thread_id: me, si_value: 0 };
-        Ok(Alarm { timer: Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))? })
+        Ok(Alarm { timer: Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))?, ticking: false })
     }
 
     fn arm(&mut self, after: Duration) -> Result<(), Errno> {
@@ -103,15 +105,24 @@ impl Alarm {
         self.timer.set(Expiration::OneShot(TimeSpec::from_duration(Duration::ZERO)), TimerSetTimeFlags::empty())
     }
 
+    /// Goes off every 2 ms until it is told otherwise, instead of being set for each wait: for many short ones, whose limits it
+    /// then keeps to the next tick.
+    pub(crate) fn tick(&mut self, on: bool) -> Result<(), Errno> {
+        self.ticking = on;
+        if on { self.arm(Duration::from_millis(2)) } else { self.disarm() }
+    }
+
     /// Waits for `pid` (−1: any) until `deadline` (`None`: for ever). `Ok(None)`: time is up, or there is nobody to
     /// wait for.
     pub(crate) fn wait(&mut self, pid: i32, deadline: Option<Instant>) -> Result<Option<(i32, i32)>, Errno> {
-        match wait_once(pid, false) {
-            Ok(None) => {}
-            Err(Errno::ECHILD) => return Ok(None),
-            other => return other,
+        if !self.ticking {
+            match wait_once(pid, false) {
+                Ok(None) => {}
+                Err(Errno::ECHILD) => return Ok(None),
+                other => return other,
+            }
         }
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = deadline.filter(|_| !self.ticking) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);
@@ -126,7 +137,7 @@ impl Alarm {
                 other => break other,
             }
         };
-        if deadline.is_some() {
+        if deadline.is_some() && !self.ticking {
             self.disarm()?;
         }
         got

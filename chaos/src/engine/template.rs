@@ -188,12 +188,36 @@ impl Template {
     ///
     /// [`EngineError::Template`] if the template is gone or could not fork.
     pub fn spawn(&self, request: &Request<'_>) -> Result<Spawned> {
-        let gate = post(&self.socket, request)?;
+        let gate = self.ask(request)?;
+        let pid = self.answer(true)?.ok_or_else(|| EngineError::Template("no answer".into()))?;
+        Ok(Spawned { pid, gate })
+    }
+
+    /// Asks for a worker, without waiting for it: [`Template::answer`] says who it is. One at a time: workers announce
+    /// themselves, and of two the later may be quicker.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Template`] if the template is gone.
+    pub fn ask(&self, request: &Request<'_>) -> Result<Gate> {
+        post(&self.socket, request)
+    }
+
+    /// The worker that was asked for; `None` if it is not there yet and `wait` is false.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Template`] if the template is gone or could not fork.
+    pub fn answer(&self, wait: bool) -> Result<Option<i32>> {
         let mut reply = [0; 4];
-        let (got, _) = rustix::io::retry_on_intr(|| net::recv(&self.socket, &mut reply, RecvFlags::empty()))
-            .map_err(|errno| EngineError::Template(format!("no answer: {errno}")))?;
+        let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let got = match rustix::io::retry_on_intr(|| net::recv(&self.socket, &mut reply, flags)) {
+            Ok((got, _)) => got,
+            Err(rustix::io::Errno::AGAIN) if !wait => return Ok(None),
+            Err(errno) => return Err(EngineError::Template(format!("no answer: {errno}"))),
+        };
         match i32::from_ne_bytes(reply) {
-            pid if got == 4 && pid > 0 => Ok(Spawned { pid, gate }),
+            pid if got == 4 && pid > 0 => Ok(Some(pid)),
             errno if got == 4 => Err(EngineError::Template(format!("clone: {}", io::Error::from_raw_os_error(-errno)))),
             _ => Err(EngineError::Template("gone".into())),
         }

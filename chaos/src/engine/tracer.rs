@@ -21,6 +21,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::affinity;
 use super::error::{EngineError, Result};
 use super::event::Event;
 use super::memory::Memory;
@@ -87,6 +88,8 @@ pub struct Tracer {
     /// Forked children to be released when they report: child to parent.
     forked: HashMap<i32, i32>,
     pending: VecDeque<Event>,
+    /// Whether other threads run while one steps over a breakpoint.
+    loose: bool,
     _this_thread: PhantomData<*const ()>,
 }
 
@@ -104,8 +107,55 @@ impl Tracer {
             early: HashMap::new(),
             forked: HashMap::new(),
             pending: VecDeque::new(),
+            loose: false,
             _this_thread: PhantomData,
         })
+    }
+
+    /// Has thread `tid` on the cores of the calling thread while `work` is done: where the two take turns, on one core they need
+    /// not wake another for each.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`; a thread that can't be moved stays where it is.
+    pub fn here<T>(&mut self, tid: i32, work: impl FnOnce(&mut Tracer) -> Result<T>) -> Result<T> {
+        let before = affinity::cores(tid);
+        if let Ok(mine) = affinity::cores(0) {
+            let _ = affinity::pin(tid, &mine);
+        }
+        let done = work(self);
+        if let Ok(before) = before {
+            let _ = affinity::pin(tid, &before);
+        }
+        done
+    }
+
+    /// While it is on, waits end at the next of a regular 2 ms tick after their time-out: cheaper where many short ones follow
+    /// each other.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::System`].
+    pub(crate) fn tick(&mut self, on: bool) -> Result<()> {
+        self.alarm.tick(on).map_err(EngineError::system("timer_settime", 0))
+    }
+
+    /// From here on, the other threads of a process run on while one steps over a breakpoint, which is lifted for that moment:
+    /// they may pass it unseen. For whoever waits for one thread only, and much quicker: nobody has to be stopped.
+    pub fn let_others_pass(&mut self) {
+        self.loose = true;
+    }
+
+    /// Makes a thread that stands at the first instruction of a function return from it at once, with `result`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NotStopped`], [`EngineError::Unknown`], [`EngineError::Gone`].
+    pub fn skip_call(&mut self, pid: i32, tid: i32, result: u64) -> Result<()> {
+        let mut regs = self.regs(tid)?;
+        let ret = regs.return_address(self.memory(pid)?)?;
+        regs.answer(ret, result);
+        self.set_regs(tid, &regs)
     }
 
     /// Takes control of process `pid` and all its threads without stopping them. If this tracer's thread dies, so do
@@ -440,7 +490,7 @@ impl Tracer {
     }
 
     fn step_over(&mut self, pid: i32, tid: i32, addr: u64, step: bool, sig: i32) -> Result<()> {
-        let held = self.hold(pid, tid)?;
+        let held = if self.loose { Vec::new() } else { self.hold(pid, tid)? };
         if let Some(space) = self.spaces.get(&pid)
             && let Some(breakpoint) = space.breakpoints.get(&addr)
         {
