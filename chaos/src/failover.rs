@@ -13,6 +13,8 @@ pub(crate) const LENGTH: Duration = Duration::from_millis(900);
 pub(crate) const EVERY: Duration = Duration::from_millis(7000);
 /// Between a kill and the next one, at least: a new standby has parked meanwhile.
 pub(crate) const BETWEEN: Duration = Duration::from_millis(12);
+/// A dead standby is replaced after so long.
+pub(crate) const RESTART: Duration = Duration::from_millis(4);
 
 /// Before the end of a quiet time nobody is killed for so long.
 const CALM: Duration = Duration::from_millis(100);

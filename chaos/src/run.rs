@@ -1,6 +1,6 @@
 //! `chaos run`: keeps a channel's processes alive, and kills them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -89,6 +89,8 @@ struct Run<'a> {
     due: Vec<(Instant, i32, Cause)>,
     /// Writers that are held at the brink of their last push: until when.
     held: Vec<(Instant, i32)>,
+    /// Members that are not replaced before a time.
+    late: VecDeque<(Instant, Role, Which, u32)>,
     /// Places of readers that are not taken again before a time.
     guests: Vec<u32>,
     guests_from: Instant,
@@ -269,6 +271,7 @@ impl<'a> Run<'a> {
             kills: Kills::default(),
             due: Vec::new(),
             held: Vec::new(),
+            late: VecDeque::new(),
             guests: Vec::new(),
             guests_from: at,
             before,
@@ -305,6 +308,18 @@ impl<'a> Run<'a> {
     fn want(&mut self, role: Role, which: Which, place: u32) -> Result<(), Fault> {
         self.nursery.want(Birth { role, which, place });
         self.deliver(false)
+    }
+
+    /// Asks for those whose time has come.
+    fn want_late(&mut self, at: Instant) -> Result<(), Fault> {
+        while self.late.front().is_some_and(|&(when, ..)| when <= at || self.ending) {
+            if let Some((_, role, which, place)) = self.late.pop_front()
+                && !self.ending
+            {
+                self.want(role, which, place)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes in whoever has arrived, and asks for the next ones; `wait`: until all have arrived.
@@ -478,13 +493,15 @@ impl<'a> Run<'a> {
             self.turn()?;
             let at = Instant::now();
             self.fire(at);
+            self.want_late(at)?;
             self.let_go(at)?;
             if self.args.kill_rate > 0.0 {
                 self.young(at)?;
                 self.readers(at)?;
                 self.quiet_turn(at)?;
             }
-            if looked.elapsed() >= LOOK_EVERY {
+            // What is timed is not to share its cores with us: whatever can wait, waits.
+            if looked.elapsed() >= LOOK_EVERY && !self.quiet.is_quiet() {
                 looked = Instant::now();
                 if let Some(what) = self.watch.look(at, &self.bench.progress(), &self.pids()) {
                     self.bench.flag(Broken::Hang, &what);
@@ -495,7 +512,7 @@ impl<'a> Run<'a> {
                 self.look_around(at);
             }
             display.show(|| self.line());
-            if reported.elapsed() >= Duration::from_secs(1) {
+            if reported.elapsed() >= Duration::from_secs(1) && !self.quiet.is_quiet() {
                 reported = Instant::now();
                 self.sample();
                 let _ = report.write(&report.document(self.body("running")));
@@ -649,6 +666,10 @@ impl<'a> Run<'a> {
             match member.role {
                 Role::Ephemeral if member.which == Which::Storm && Instant::now() < self.guests_from => {
                     self.guests.push(member.place);
+                }
+                // As services do, not at the moment that the take-over is timed in.
+                role if member.which == Which::Failover => {
+                    self.late.push_back((Instant::now() + failover::RESTART, role, member.which, member.place));
                 }
                 role => self.want(role, member.which, member.place)?,
             }

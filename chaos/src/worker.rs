@@ -31,6 +31,9 @@ pub(crate) const PAUSE: u8 = 1;
 /// The writer closes the channel, everybody goes home.
 pub(crate) const CLOSE: u8 = 2;
 
+/// How often writers that hold their breath look whether they still have to.
+const PAUSE_POLL: Duration = Duration::from_millis(5);
+
 /// Where in that file a writer asks the readers to hold still: [`HOLD_STILL`], or until a time.
 const HOLD_AT: u64 = 8;
 const HOLD_STILL: u64 = u64::MAX;
@@ -303,7 +306,7 @@ impl Desk {
             match self.told() {
                 RUN => {}
                 PAUSE => {
-                    std::thread::sleep(Duration::from_micros(500));
+                    std::thread::sleep(if self.orders.which == Which::Storm { PAUSE_POLL } else { PAUSE_POLL / 10 });
                     continue;
                 }
                 _ => return self.close(writer),

@@ -31,6 +31,10 @@ use crate::verdict::Verdict;
 
 /// How often a reader that waits looks around: for a writer that died, a generation that it was not woken for.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// After a move, whatever can wait waits for so long.
+const SETTLE: Duration = Duration::from_millis(2);
+/// So long without a record is a pause.
+const PAUSE: Duration = Duration::from_micros(250);
 /// Empty polls between two looks at the clock.
 const POLLS: u32 = 256;
 
@@ -73,8 +77,8 @@ pub struct Reader {
     accounted: u64,
     spin: Option<u32>,
     auto_release: bool,
-    /// A generation that was left: its memory is given back when there is nothing better to do.
-    left: Option<Arc<Segment>>,
+    /// A generation that was left, and when: its memory is given back when there is nothing better to do.
+    left: Option<(Arc<Segment>, Instant)>,
 }
 
 enum Step {
@@ -227,10 +231,11 @@ impl Reader {
                 }
                 return Ok(Some(event));
             }
+            let idle = self.idle_limit();
             let Some(ring) = self.ring.as_mut() else {
                 return Err(ReceiveError::Gone { lost: Lost::Unknown { from: 0 } });
             };
-            let wait = if timeout.is_zero() { Duration::ZERO } else { left(Instant::now()).min(LOOK_AROUND) };
+            let wait = if timeout.is_zero() { Duration::ZERO } else { left(Instant::now()).min(idle).min(LOOK_AROUND) };
             match ring.recv(buf, wait) {
                 Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
                     return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
@@ -398,8 +403,18 @@ impl Reader {
         Ok(())
     }
 
+    /// How long to wait for a record before the time counts as idle, while there is something to clear up: never at once, since the
+    /// first records of a generation may be on their way, and then not for long, since there may be no long pause for a long time.
+    fn idle_limit(&self) -> Duration {
+        let left = |(_, when): &(_, Instant)| SETTLE.saturating_sub(when.elapsed()).max(PAUSE);
+        self.left.as_ref().map_or(LOOK_AROUND, left)
+    }
+
     /// Nothing better to do: gives back the memory of the generation that was left, unlinks what is drained.
     fn clear_up(&mut self) {
+        if self.left.as_ref().is_some_and(|(_, when)| when.elapsed() < SETTLE) {
+            return;
+        }
         if self.left.take().is_some() {
             let config = self.channel.config();
             if let Err(error) = chain::tidy(&self.dir, self.channel.namespace().trust(), config.wipe) {
@@ -574,7 +589,7 @@ impl Reader {
             // does not wait for the last one's memory.
             if let Some(mut ring) = left {
                 ring.release();
-                self.left = Some(ring.done());
+                self.left = Some((ring.done(), Instant::now()));
             }
             return Ok(Step::Moved);
         }

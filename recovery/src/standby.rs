@@ -316,6 +316,11 @@ impl Standby {
                         let mut leftovers: Leftovers = Vec::new();
                         leftovers.extend(left.map(|left| Box::new(left) as Box<dyn Leftover>));
                         leftovers.extend(ended.take().map(|parked| Box::new(parked) as Box<dyn Leftover>));
+                        if self.seat.is_some() {
+                            // The beat thread can wait for these, or this standby's drop would start a thread to do it: not now.
+                            leftovers.extend(self.dismissed.take().map(|relay| Box::new(relay) as Box<dyn Leftover>));
+                            leftovers.extend(self.spare_watch.take().map(|watch| Box::new(watch) as Box<dyn Leftover>));
+                        }
                         let writer = Writer::new(self.channel.clone(), dir, segment, leftovers, self.seat.take());
                         return Ok(Outcome::Elected(Box::new(writer)));
                     }
