@@ -62,6 +62,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const EXAMINE_EVERY: u64 = 4;
 /// How often somebody who is under way is looked for.
 const BIRTH_POLL: Duration = Duration::from_micros(200);
+/// From this share on, in percent, what a host took is told.
+const STOLEN: f64 = 0.5;
 /// Places of readers that die young begin here.
 const YOUNG_PLACE: u32 = 1000;
 
@@ -986,6 +988,9 @@ impl<'a> Run<'a> {
                 format!("no push {what} was traced: kill_sites.of lacks what only such a push executes; run for longer")
             })
             .chain(skipped)
+            .chain(self.watch.stolen().filter(|percent| *percent >= STOLEN).map(|percent| {
+                format!("a host gave {percent} % of the processors' time to others: times, above all long ones, are the host's too")
+            }))
             .chain(self.too_large.map(|used| {
                 let limit = self.args.space_limit;
                 format!("ended early: the run's files took {used} bytes, --space-limit is {limit}")

@@ -35,6 +35,18 @@ fn sizes(pid: i32) -> Option<Sizes> {
     Some(Sizes { fds: proc::fd_count(pid).ok()?, maps: proc::maps_count(pid).ok()?, rss: proc::rss(pid).ok()? })
 }
 
+/// Processor time since boot, all of it and what a host gave to others, in ticks: the first line of /proc/stat.
+fn ticks(stat: &str) -> Option<(u64, u64)> {
+    let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map(str::parse::<u64>);
+    // The last two, of guests, are part of the first two.
+    let times: Vec<u64> = fields.by_ref().take(8).collect::<Result<_, _>>().ok()?;
+    Some((times.iter().sum(), *times.get(7)?))
+}
+
+fn ticks_now() -> Option<(u64, u64)> {
+    ticks(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
 /// What the thread that looks at the locks has seen. It ends with the watch.
 #[derive(Debug, Default)]
 struct Locks {
@@ -124,6 +136,8 @@ pub(crate) struct Watch {
     witness: Option<i32>,
     witnessed: Vec<Sizes>,
     own: Vec<Sizes>,
+    /// At the beginning.
+    ticks: Option<(u64, u64)>,
 }
 
 impl Watch {
@@ -137,7 +151,16 @@ impl Watch {
             witness: None,
             witnessed: Vec::new(),
             own: Vec::new(),
+            ticks: ticks_now(),
         }
+    }
+
+    /// Percent of the processors' time that a host has given to others since the run began. `None`: nobody knows.
+    pub(crate) fn stolen(&self) -> Option<f64> {
+        let ((before, stolen_before), (all, stolen)) = (self.ticks?, ticks_now()?);
+        let share =
+            stolen.checked_sub(stolen_before)? as f64 / all.checked_sub(before).filter(|ticks| *ticks > 0)? as f64;
+        Some((share * 1000.0).round() / 10.0)
     }
 
     /// `pid` lives through the whole run: it must not grow.
@@ -228,7 +251,12 @@ impl Watch {
             let one = |s: Option<&Sizes>| s.map(|s| json!({ "fds": s.fds, "maps": s.maps, "rss_kib": s.rss / 1024 }));
             json!({ "first": one(sizes.first()), "last": one(sizes.last()) })
         };
-        json!({ "controller": show(&self.own), "witness": show(&self.witnessed), "lock_readings": self.locks.readings.load(Ordering::Relaxed) })
+        json!({
+            "controller": show(&self.own),
+            "witness": show(&self.witnessed),
+            "lock_readings": self.locks.readings.load(Ordering::Relaxed),
+            "stolen_percent": self.stolen(),
+        })
     }
 }
 
