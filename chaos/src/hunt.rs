@@ -32,8 +32,8 @@ impl Operation {
     fn traces(self) -> (u64, u64, usize) {
         match self {
             Operation::Push => (20, 8, 5000),
-            Operation::PushFull => (10, 6, 9000),
-            Operation::PushPastDead => (5, 6, 7000),
+            Operation::PushFull => (12, 6, 9000),
+            Operation::PushPastDead => (8, 6, 7000),
             Operation::Receive => (8, 6, 3000),
             Operation::Succeed => (2, 24, 12_000),
         }
@@ -84,7 +84,7 @@ impl Ground {
         let (first, ..) = operation.traces();
         // Arranging for a rare variety can fail: then the trace shows a plain one, and does not count.
         if operation.is_rare() {
-            self.own_way < first && self.quests < 2 * first
+            self.own_way < first && self.quests < 3 * first
         } else {
             self.quests < first || self.aim.sites.samples().is_empty()
         }
@@ -113,8 +113,10 @@ pub(crate) enum Outcome {
     /// `pid` is about to make the push that is to be its last; its thread stays stopped until [`Hunter::proceed`]. `full`:
     /// the ring has just been filled.
     Doomed { pid: i32, tid: i32, full: bool },
-    /// A process has been let go into a push that finds the ring full; a strike lies in wait for it, or it has been watched.
+    /// A process has been let go into a push that finds the ring full, and a strike lies in wait for it.
     Armed,
+    /// Readers that were asked to hold still need not any more.
+    Over,
     /// A push has found the ring full, and stands still before it tries once more, until [`Hunter::proceed`]: it is to find room
     /// then, without having waited.
     Brink { tid: i32 },
@@ -130,8 +132,8 @@ pub(crate) struct Hunter {
     grounds: HashMap<Operation, Ground>,
     /// Where a push goes that has found the ring full, to try once more; if that is a function of its own.
     again: Option<u64>,
-    /// Where it asks whether the reader in its way has died; if that is a function of its own.
-    asks: Option<u64>,
+    /// Where it lets go of the byte of a reader that it has found dead; if that is a function of its own.
+    passes: Option<u64>,
     /// Where last pushes are announced: plain ones, and those into a full ring.
     doom: [u64; 2],
     quests: HashMap<i32, Quest>,
@@ -153,7 +155,7 @@ impl Hunter {
             modules: None,
             grounds: HashMap::new(),
             again: None,
-            asks: None,
+            passes: None,
             doom: [0; 2],
             quests: HashMap::new(),
             seed,
@@ -187,7 +189,7 @@ impl Hunter {
             found.zip(base).map(|((_, offset), base)| base + offset)
         };
         self.again = part("6Writer", "10push_again");
-        self.asks = part("7Segment", "11reader_held");
+        self.passes = part("7Segment", "13unlock_reader");
         let succeed = symbols.find(|name| name.contains("10succession6follow")).map(|(_, offset)| offset);
         for (operation, entry) in [
             (Operation::Push, named("ringward_chaos_push")),
@@ -225,7 +227,7 @@ impl Hunter {
     }
 
     /// From its next call on, `pid` is to die in `operation`. `false`: it already is to die, or there is no such
-    /// operation to stop in.
+    /// operation to stop in, or not yet (a rare push, as long as plain ones are not known: it dies in a plain one).
     pub(crate) fn begin(&mut self, pid: i32, mut operation: Operation) -> Result<bool> {
         if operation.is_rare() && self.is_to_be_traced(Operation::Push) {
             // What is rare shows only when what is common is known.
@@ -288,6 +290,11 @@ impl Hunter {
         self.quests.contains_key(&pid)
     }
 
+    /// Whether `pid` is to die in a rare variety of a push.
+    pub(crate) fn hunts_rarely(&self, pid: i32) -> bool {
+        self.quests.get(&pid).is_some_and(|quest| quest.operation.is_rare())
+    }
+
     /// Whether rare varieties of a push have instructions that no kill has hit and that are not given up.
     pub(crate) fn rare_left(&self) -> bool {
         self.rare_left
@@ -295,7 +302,13 @@ impl Hunter {
 
     fn look_for_rare(&mut self) {
         let mut rare = self.grounds.iter().filter(|(operation, _)| operation.is_rare());
-        self.rare_left = rare.any(|(_, ground)| ground.aim.left() > 0 || ground.traced == 0);
+        self.rare_left = rare.any(|(_, ground)| ground.aim.left() > 0 || ground.own_way == 0);
+    }
+
+    /// Functions of the library that tell a push's varieties apart and are not in this program by themselves, once workers are known.
+    pub(crate) fn untold(&self) -> Vec<&'static str> {
+        let parts = [(self.again, "Writer::push_again"), (self.passes, "Segment::unlock_reader")];
+        parts.into_iter().filter(|(at, _)| self.modules.is_some() && at.is_none()).map(|(_, name)| name).collect()
     }
 
     /// Spent stepping through calls.
@@ -480,21 +493,20 @@ impl Hunter {
                 if operation.is_push() {
                     self.share_hits();
                 }
+                if let Some(quest) = self.quests.get_mut(&pid).filter(|_| operation.is_rare()) {
+                    // The next push finds the ring as any other does.
+                    quest.operation = Operation::Push;
+                }
                 match traced.end {
                     crate::engine::TraceEnd::Died(event) => {
                         self.quests.remove(&pid);
                         return Ok(Outcome::Ended(event));
                     }
                     // It is in the kernel; its step ends as an event.
-                    crate::engine::TraceEnd::Blocked => return Ok(Outcome::Nothing),
+                    crate::engine::TraceEnd::Blocked => {}
                     _ => self.tracer.cont(tid, 0)?,
                 }
-                if let Some(quest) = self.quests.get_mut(&pid).filter(|_| operation.is_rare()) {
-                    // The next push finds the ring as any other does.
-                    quest.operation = Operation::Push;
-                    return Ok(Outcome::Armed);
-                }
-                return Ok(Outcome::Nothing);
+                return Ok(if operation.is_rare() { Outcome::Over } else { Outcome::Nothing });
             }
         }
         // Full rings are rare enough: what only they lead to comes first.
@@ -503,14 +515,8 @@ impl Hunter {
             // All that was seen went another way: the next call is looked at, too.
             quest.seen = false;
             self.tracer.cont(tid, 0)?;
-            return Ok(Outcome::Nothing);
+            return Ok(if operation.is_rare() { Outcome::Over } else { Outcome::Nothing });
         };
-        if operation == Operation::PushFull && ground.quests.is_multiple_of(2) {
-            quest.brink = self.again;
-            if let Some(brink) = quest.brink {
-                self.tracer.insert(pid, brink)?;
-            }
-        }
         let at = now();
         let address = |site: Site| ground.aim.sites.address(modules, site);
         let armed = match &target {
@@ -528,8 +534,18 @@ impl Hunter {
             Some(Ok((strike, progress))) => {
                 quest.target = Some(target);
                 quest.strike = Some(strike);
+                if progress == Progress::Pending && operation == Operation::PushFull && ground.quests.is_multiple_of(2)
+                {
+                    // It is let go already, but can't be there before the ring is looked at; and if it is, it is not stopped.
+                    quest.brink = self.again;
+                    if let Some(brink) = quest.brink {
+                        self.tracer.insert(pid, brink)?;
+                    }
+                }
                 match progress {
-                    Progress::Pending if operation.is_rare() && quest.brink.is_none() => Ok(Outcome::Armed),
+                    Progress::Pending if operation == Operation::PushFull && quest.brink.is_none() => {
+                        Ok(Outcome::Armed)
+                    }
                     Progress::Pending => Ok(Outcome::Nothing),
                     _ => self.struck(pid, progress, at),
                 }
@@ -538,7 +554,7 @@ impl Hunter {
             None | Some(Err(EngineError::NoCode { .. })) => {
                 ground.aim.missed(&target);
                 self.tracer.cont(tid, 0)?;
-                Ok(Outcome::Nothing)
+                Ok(if operation.is_rare() { Outcome::Over } else { Outcome::Nothing })
             }
             Some(Err(error)) => Err(error),
         }
@@ -551,7 +567,7 @@ impl Hunter {
             return operation;
         }
         let came_by = |place: Option<u64>| place.map(|place| pcs.contains(&place));
-        match (came_by(self.asks), came_by(self.again)) {
+        match (came_by(self.passes), came_by(self.again)) {
             (Some(true), _) => Operation::PushPastDead,
             (_, Some(true)) => Operation::PushFull,
             (Some(false), Some(false)) => Operation::Push,
@@ -617,7 +633,7 @@ impl Hunter {
                     quest.operation = Operation::Push;
                 }
                 self.tracer.cont(tid, 0)?;
-                Ok(Outcome::Nothing)
+                Ok(if operation.is_rare() { Outcome::Over } else { Outcome::Nothing })
             }
         }
     }

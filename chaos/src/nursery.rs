@@ -65,7 +65,8 @@ pub(crate) struct Nursery {
 }
 
 impl Nursery {
-    /// Storms live on `others`, the cores that the tracing thread does not keep to; whoever is timed, on `all`.
+    /// The storm's readers live on `others`, the cores that the tracing thread does not keep to; writers, standbys and whoever is
+    /// timed on `all` (a writer that is to die is moved to the tracing thread's for its last push).
     pub(crate) fn start(others: &[usize], all: &[usize]) -> Result<Nursery, EngineError> {
         Ok(Nursery { cots: [Cot::new(all)?, Cot::new(others)?, Cot::new(all)?] })
     }
@@ -94,6 +95,17 @@ impl Nursery {
     /// `birth` is to be asked for when its turn comes.
     pub(crate) fn want(&mut self, birth: Birth) {
         self.cots[Nursery::cot_of(birth.role, birth.which)].wanted.push_back(birth);
+    }
+
+    /// Whether somebody is wanted or under way who may come to write into the storm.
+    pub(crate) fn expects_writer(&self) -> bool {
+        let cot = &self.cots[Nursery::cot_of(Role::Standby, Which::Storm)];
+        cot.under_way.is_some() || !cot.wanted.is_empty()
+    }
+
+    /// Nobody is wanted any more; whoever is under way still comes.
+    pub(crate) fn want_nobody(&mut self) {
+        self.cots.iter_mut().for_each(|cot| cot.wanted.clear());
     }
 
     /// Whether somebody is wanted or under way.

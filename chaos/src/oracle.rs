@@ -89,6 +89,8 @@ pub(crate) struct Oracle {
     /// Who was killed when, the last few.
     deaths: VecDeque<(u32, u64)>,
     takeover: Option<Takeover>,
+    /// The last few, latest first: predecessor, when its successor was elected, what that begins with.
+    successions: VecDeque<(u32, u64, u64)>,
     /// From a writer's death to the first record of its successor in a reader's hands.
     pub(crate) recovery: Quantiles,
     /// From a writer's death to its successor's first step.
@@ -130,6 +132,7 @@ impl Oracle {
             ends: Vec::new(),
             deaths: VecDeque::new(),
             takeover: None,
+            successions: VecDeque::new(),
             recovery: Quantiles::default(),
             election: Quantiles::default(),
             counts: Counts::default(),
@@ -216,6 +219,8 @@ impl Oracle {
                     self.election.add(entry.ns.saturating_sub(killed));
                 }
                 let (predecessor, elected) = (last.worker, entry.ns);
+                self.successions.push_front((predecessor, elected, first));
+                self.successions.truncate(8);
                 self.takeover = Some(Takeover { generation, predecessor, elected, received: None, killed });
             }
         }
@@ -300,8 +305,14 @@ impl Oracle {
     }
 
     fn closed(&mut self, entry: &Entry) {
-        // What it had closed was taken up anew before it could say so; its end has been held against that beginning.
-        if self.takeover.as_ref().is_some_and(|t| t.predecessor == entry.worker && entry.ns <= t.elected) {
+        // What it closed was taken up anew before it could say so: it had begun to close before, and at what the next one began with.
+        let taken_up = self.successions.iter().find(|(predecessor, ..)| *predecessor == entry.worker).copied();
+        if let Some((_, elected, first)) = taken_up.filter(|(_, elected, _)| entry.ns <= *elected) {
+            if entry.sequence != first {
+                let what =
+                    format!("closed at {} before {elected}, and its successor begins with {first}", entry.sequence);
+                self.flag(Broken::Lost, 1, what);
+            }
             return;
         }
         let Some(term) = self.own_term(entry) else { return };

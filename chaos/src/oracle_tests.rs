@@ -172,16 +172,26 @@ fn lost_by_the_successor() {
     story.breaks(Broken::Lost, 2);
 }
 
-/// A writer tells of its close when that is done; somebody may have taken the channel up by then. Not if it says that it closed
-/// later than that.
+/// A writer tells of its close when that is done; somebody, and somebody after him, may have taken the channel up by then. Not if it
+/// began to close later than that, nor if it closed elsewhere.
 #[test]
-fn a_close_may_be_told_late_but_not_done_late() {
-    for (closed_at, sound) in [(0, true), (1000, false)] {
-        let mut story = Story::begun();
-        story.intent(WRITER);
-        story.elected(HEIR, 2, 2);
-        story.put(Kind::Closed, WRITER, |e| (e.sequence, e.ns) = (2, closed_at));
-        if sound { story.holds() } else { story.breaks(Broken::Owners, 1) }
+fn a_close_may_be_told_late_but_not_begun_late() {
+    for (closed_at, sequence, broken) in
+        [(0, 2, None), (1000, 2, Some(Broken::Owners)), (0, 3, Some(Broken::Lost)), (0, 1, Some(Broken::Lost))]
+    {
+        for successors in 1..3 {
+            let mut story = Story::begun();
+            story.intent(WRITER);
+            story.elected(HEIR, 2, 2);
+            if successors > 1 {
+                story.elected(3, 3, 2);
+            }
+            story.put(Kind::Closed, WRITER, |e| (e.sequence, e.ns) = (sequence, closed_at));
+            match broken {
+                None => story.holds(),
+                Some(broken) => story.breaks(broken, 1),
+            }
+        }
     }
 }
 

@@ -91,8 +91,8 @@ struct Run<'a> {
     due: Vec<(Instant, i32, Cause)>,
     /// Writers that are held at the brink of their last push: until when.
     held: Vec<(Instant, i32)>,
-    /// Members that are not replaced before a time.
-    late: VecDeque<(Instant, Role, Which, u32)>,
+    /// Members that are not replaced before a time; not at all once the run ends.
+    late: VecDeque<(Instant, Birth)>,
     /// Places of readers that are not taken again before a time.
     guests: Vec<u32>,
     guests_from: Instant,
@@ -314,12 +314,8 @@ impl<'a> Run<'a> {
 
     /// Asks for those whose time has come.
     fn want_late(&mut self, at: Instant) -> Result<(), Fault> {
-        while self.late.front().is_some_and(|&(when, ..)| when <= at || self.ending) {
-            if let Some((_, role, which, place)) = self.late.pop_front()
-                && !self.ending
-            {
-                self.want(role, which, place)?;
-            }
+        while let Some((_, birth)) = self.late.pop_front_if(|(when, _)| *when <= at) {
+            self.want(birth.role, birth.which, birth.place)?;
         }
         Ok(())
     }
@@ -480,6 +476,7 @@ impl<'a> Run<'a> {
         while !range.is_done() && Instant::now() < limit {
             self.turn()?;
             self.fire(Instant::now());
+            self.want_late(Instant::now())?;
             self.let_go(Instant::now())?;
         }
         let error = range.finish();
@@ -544,13 +541,16 @@ impl<'a> Run<'a> {
                 let time = Duration::from_micros(self.dice.random_range(HOLD_ON));
                 worker::hold_on(&self.control, time)?;
             }
+            Outcome::Over => worker::hold_on(&self.control, Duration::ZERO)?,
             Outcome::Brink { tid } => {
                 worker::hold_on(&self.control, Duration::ZERO)?;
                 self.held.push((Instant::now() + ROOM, tid));
             }
             Outcome::Doomed { pid, tid, full } => {
-                // From here on it goes by steps and traps, in turn with us: quickest on our own core.
-                let _ = affinity::pin(tid, &self.mine);
+                if !self.ending {
+                    // From here on it goes by steps and traps, in turn with us: quickest on our own core.
+                    let _ = affinity::pin(tid, &self.mine);
+                }
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
                 let dead = full && !self.ending && self.dice.random_bool(0.3) && self.kill_a_guest();
                 if !self.ending {
@@ -560,6 +560,9 @@ impl<'a> Run<'a> {
                         _ => Operation::Push,
                     };
                     self.hunter.begin(pid, operation)?;
+                }
+                if full && !self.hunter.hunts_rarely(pid) {
+                    worker::hold_on(&self.control, Duration::ZERO)?;
                 }
                 if dead {
                     // The others read on meanwhile, so that nobody but the dead one is in the way.
@@ -661,7 +664,7 @@ impl<'a> Run<'a> {
             && struck
             && match member.role {
                 Role::Durable => true,
-                Role::Standby => !self.closed && !self.nursery.expects() && !self.anyone_writes(),
+                Role::Standby => !self.closed && !self.nursery.expects_writer() && !self.anyone_writes(),
                 _ => false,
             };
         if member.standing && (!self.ending || heir) {
@@ -671,7 +674,8 @@ impl<'a> Run<'a> {
                 }
                 // As services do, not at the moment that the take-over is timed in.
                 role if member.which == Which::Failover => {
-                    self.late.push_back((Instant::now() + failover::RESTART, role, member.which, member.place));
+                    let birth = Birth { role, which: member.which, place: member.place };
+                    self.late.push_back((Instant::now() + failover::RESTART, birth));
                 }
                 role => self.want(role, member.which, member.place)?,
             }
@@ -889,6 +893,9 @@ impl<'a> Run<'a> {
                 break;
             }
         }
+        if self.nursery.expects() {
+            self.bench.flag(Broken::Failed, "a process that was asked for never came");
+        }
         if !self.members.is_empty() {
             let who: Vec<String> = self
                 .members
@@ -896,6 +903,8 @@ impl<'a> Run<'a> {
                 .map(|(pid, m)| format!("{} {:?} {:?}", m.id, m.role, m.which) + &crate::watch::stack(*pid))
                 .collect();
             self.bench.flag(Broken::Hang, &format!("did not come to an end: {}", who.join("; ")));
+            self.nursery.want_nobody();
+            self.deliver(true)?;
             for pid in self.members.keys().copied().collect::<Vec<_>>() {
                 self.kill(pid, Cause::End);
             }
@@ -981,13 +990,16 @@ impl<'a> Run<'a> {
     /// What the figures don't show by themselves.
     fn warnings(&self) -> Vec<String> {
         let rare = [(Operation::PushFull, "into a full ring"), (Operation::PushPastDead, "past a dead reader")];
-        let unseen = rare.into_iter().filter(|(operation, _)| self.hunter.known(*operation).0 == 0);
+        let unseen = rare.into_iter().filter(|(operation, _)| self.hunter.known(*operation).1 == 0);
         let skipped = self.range.as_ref().map(|range| range.score().skipped()).unwrap_or_default();
         unseen
             .map(|(_, what)| {
                 format!("no push {what} was traced: kill_sites.of lacks what only such a push executes; run for longer")
             })
             .chain(skipped)
+            .chain(self.hunter.untold().into_iter().map(|name| {
+                format!("{name} is no function of its own in this program: varieties of push are told apart less well")
+            }))
             .chain(self.watch.stolen().filter(|percent| *percent >= STOLEN).map(|percent| {
                 format!("a host gave {percent} % of the processors' time to others: times, above all long ones, are the host's too")
             }))

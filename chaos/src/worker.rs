@@ -31,10 +31,10 @@ pub(crate) const PAUSE: u8 = 1;
 /// The writer closes the channel, everybody goes home.
 pub(crate) const CLOSE: u8 = 2;
 
-/// How often writers that hold their breath look whether they still have to.
+/// How often writers that hold their breath look whether they still have to; on the timed channel ten times as often.
 const PAUSE_POLL: Duration = Duration::from_millis(5);
 
-/// Where in that file a writer asks the readers to hold still: [`HOLD_STILL`], or until a time.
+/// Where in that file a writer asks the readers to hold still: until a time, or, just below [`HOLD_STILL`], until told otherwise.
 const HOLD_AT: u64 = 8;
 const HOLD_STILL: u64 = u64::MAX;
 /// How long they hold still at most: whoever asked may be dead, and whoever calls it off, too.
@@ -142,8 +142,11 @@ fn work(job: Job) -> i32 {
         return range::work(job);
     }
     let Some(orders) = Orders::from_words(&job.args) else { return 2 };
-    // Short pauses are to be short: the kernel rounds them up by 50 microseconds unless told otherwise.
-    let _ = nix::sys::prctl::set_timerslack(1000);
+    if orders.which == Which::Storm {
+        // Short pauses are to be short: the kernel rounds them up by 50 microseconds unless told otherwise. Whoever is timed sleeps
+        // as everybody's processes do.
+        let _ = nix::sys::prctl::set_timerslack(1000);
+    }
     let mut fds = job.fds.into_iter();
     let (Some(pen), Some(control), Some(notes)) = (fds.next(), fds.next(), fds.next()) else { return 2 };
     let desk = Desk {
@@ -168,7 +171,7 @@ pub(crate) fn ringward_chaos_doom(id: u32) -> u32 {
     std::hint::black_box(id)
 }
 
-/// The same, when the ring has just been filled and the readers hold still: the push will have to wait for room.
+/// The same, when the ring has just been filled and the readers hold still: the push will not find room at once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) fn ringward_chaos_doom_full(id: u32) -> u32 {

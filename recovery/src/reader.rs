@@ -33,6 +33,8 @@ use crate::verdict::Verdict;
 const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// After a move, whatever can wait waits for so long.
 const SETTLE: Duration = Duration::from_millis(2);
+/// So many generations that were left are kept in memory at most, where writers follow each other without a pause.
+const MOST_LEFT: usize = 4;
 /// So long without a record is a pause.
 const PAUSE: Duration = Duration::from_micros(250);
 /// Empty polls between two looks at the clock.
@@ -77,8 +79,8 @@ pub struct Reader {
     accounted: u64,
     spin: Option<u32>,
     auto_release: bool,
-    /// A generation that was left, and when: its memory is given back when there is nothing better to do.
-    left: Option<(Arc<Segment>, Instant)>,
+    /// Generations that were left, and when the first of them was: their memory is given back when there is nothing better to do.
+    left: Option<(Vec<Arc<Segment>>, Instant)>,
 }
 
 enum Step {
@@ -348,6 +350,7 @@ impl Reader {
         if state == State::CLOSED && !self.told_closed {
             self.told_closed = true;
             self.release();
+            self.clear_up_now();
             self.queue.push_back(Event::Closed { generation });
             return Ok(());
         }
@@ -415,6 +418,10 @@ impl Reader {
         if self.left.as_ref().is_some_and(|(_, when)| when.elapsed() < SETTLE) {
             return;
         }
+        self.clear_up_now();
+    }
+
+    fn clear_up_now(&mut self) {
         if self.left.take().is_some() {
             let config = self.channel.config();
             if let Err(error) = chain::tidy(&self.dir, self.channel.namespace().trust(), config.wipe) {
@@ -450,6 +457,7 @@ impl Reader {
         }
         self.told_closed = true;
         self.told_gone = true;
+        self.clear_up_now();
         self.queue.push_back(Event::Closed { generation });
     }
 
@@ -589,7 +597,11 @@ impl Reader {
             // does not wait for the last one's memory.
             if let Some(mut ring) = left {
                 ring.release();
-                self.left = Some((ring.done(), Instant::now()));
+                let (left, _) = self.left.get_or_insert_with(|| (Vec::new(), Instant::now()));
+                left.push(ring.done());
+                if left.len() > MOST_LEFT {
+                    left.remove(0);
+                }
             }
             return Ok(Step::Moved);
         }

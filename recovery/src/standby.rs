@@ -4,8 +4,8 @@
 //! granted is given back at once: it is evidence that the writer is dead, and nobody who is stopped while holding it may be in the
 //! others' way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,8 @@ pub struct Standby {
     spare_watch: Option<(Arc<Watch>, FileKey)>,
     /// The relay of the last post.
     dismissed: Option<Dismissed>,
+    /// The same, if whoever was elected sends it home.
+    handed: Option<Arc<Mutex<Option<Dismissed>>>>,
     no_room: Option<String>,
 }
 
@@ -198,6 +200,18 @@ impl Drop for Dismissed {
     }
 }
 
+/// A relay that is sent home by whoever comes to it first: the writer's chores, or its standby that takes a new post.
+#[derive(Debug)]
+struct Handed(Arc<Mutex<Option<Dismissed>>>);
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        // Under the lock: whoever comes second waits until it has gone.
+        let mut relay = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(relay.take());
+    }
+}
+
 /// What it is parked on.
 #[derive(Debug)]
 struct Post {
@@ -266,6 +280,7 @@ impl Standby {
             seat: None,
             spare_watch: None,
             dismissed: None,
+            handed: None,
             no_room: None,
         };
         // Have the segment ready; parked it is from the first wait on, which finds whoever died before it.
@@ -318,7 +333,11 @@ impl Standby {
                         leftovers.extend(ended.take().map(|parked| Box::new(parked) as Box<dyn Leftover>));
                         if self.seat.is_some() {
                             // The beat thread can wait for these, or this standby's drop would start a thread to do it: not now.
-                            leftovers.extend(self.dismissed.take().map(|relay| Box::new(relay) as Box<dyn Leftover>));
+                            if let Some(relay) = self.dismissed.take() {
+                                let handed = Arc::new(Mutex::new(Some(relay)));
+                                self.handed = Some(Arc::clone(&handed));
+                                leftovers.push(Box::new(Handed(handed)));
+                            }
                             leftovers.extend(self.spare_watch.take().map(|watch| Box::new(watch) as Box<dyn Leftover>));
                         }
                         let writer = Writer::new(self.channel.clone(), dir, segment, leftovers, self.seat.take());
@@ -354,6 +373,7 @@ impl Standby {
             None => Arc::new(Watch::new(dir.fd()).map_err(OpenError::system("watch the channel"))?),
         };
         drop(self.dismissed.take());
+        drop(self.handed.take().map(Handed));
         let parked = ParkedLock::learn(Arc::clone(segment.file()), WRITER_BYTE, Arc::clone(self.bell.fd()))
             .map_err(OpenError::system("park on the writer byte"))?;
         if self.seat.is_none() && !self.channel.config().beat_interval.is_zero() {

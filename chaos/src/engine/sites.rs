@@ -24,7 +24,7 @@ pub struct Tally {
     pub most: u32,
     /// Kills that landed on it.
     pub hits: u64,
-    /// Aims at it that were given up.
+    /// Calls that it was aimed at in and that went another way.
     pub misses: u64,
     /// Somebody else aims at it.
     pub elsewhere: bool,

@@ -17,8 +17,8 @@ pub enum Plan {
         /// Which execution in this call, from 1.
         occurrence: u32,
     },
-    /// Before the first execution of any of a few instructions, whichever the call comes to first: the addresses that
-    /// [`Strike::arm_any`] gets.
+    /// Before the first execution of any of a few instructions, whichever the call comes to first: those that
+    /// [`Strike::arm_any`] gets; none in [`Strike::arm`].
     Any,
 }
 
@@ -85,34 +85,45 @@ impl Strike {
 
     fn aim(tracer: &mut Tracer, call: Call, plan: Plan, addrs: &[u64], blow: Blow) -> Result<(Strike, Progress)> {
         let mut strike = Strike { call, plan, blow, count: 0, planted: Vec::new() };
-        match plan {
-            Plan::Step(0) => return strike.land(tracer, call.entry, 0).map(|landed| (strike, landed)),
+        match strike.begin(tracer, addrs) {
+            Ok(progress) => Ok((strike, progress)),
+            Err(error) => {
+                strike.disarm(tracer)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self, tracer: &mut Tracer, addrs: &[u64]) -> Result<Progress> {
+        let call = self.call;
+        match self.plan {
+            Plan::Step(0) => return self.land(tracer, call.entry, 0),
             Plan::Step(_) => {
                 tracer.step(call.tid, 0)?;
-                return Ok((strike, Progress::Pending));
+                return Ok(Progress::Pending);
             }
             Plan::Site { addr, occurrence } => {
-                strike.count = u64::from(addr == call.entry);
+                self.count = u64::from(addr == call.entry);
                 if addr == call.entry && occurrence <= 1 {
-                    return strike.land(tracer, addr, 1).map(|landed| (strike, landed));
+                    return self.land(tracer, addr, 1);
                 }
-                strike.plant(tracer, addr)?;
+                self.plant(tracer, addr)?;
             }
             Plan::Any => {
                 if addrs.contains(&call.entry) {
-                    return strike.land(tracer, call.entry, 1).map(|landed| (strike, landed));
+                    return self.land(tracer, call.entry, 1);
                 }
                 for &addr in addrs {
-                    match strike.plant(tracer, addr) {
+                    match self.plant(tracer, addr) {
                         Ok(()) | Err(EngineError::NoCode { .. }) => {}
                         Err(error) => return Err(error),
                     }
                 }
             }
         }
-        strike.plant(tracer, call.ret)?;
+        self.plant(tracer, call.ret)?;
         tracer.cont(call.tid, 0)?;
-        Ok((strike, Progress::Pending))
+        Ok(Progress::Pending)
     }
 
     fn plant(&mut self, tracer: &mut Tracer, addr: u64) -> Result<()> {

@@ -9,6 +9,7 @@
 //! is dropped unopened ends the worker. Template and workers die (`PR_SET_PDEATHSIG`) with the thread that started
 //! the template.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -162,6 +163,8 @@ pub struct Template {
     config: TemplateConfig,
     pid: i32,
     socket: OwnedFd,
+    /// Somebody has been asked for who has not come yet.
+    asked: Cell<bool>,
 }
 
 impl Template {
@@ -173,7 +176,7 @@ impl Template {
     /// [`EngineError::Io`] if the program can't be started.
     pub fn start(config: TemplateConfig) -> Result<Template> {
         let (pid, socket) = config.launch("serve")?;
-        Ok(Template { config, pid, socket })
+        Ok(Template { config, pid, socket, asked: Cell::new(false) })
     }
 
     /// The template's own pid. Don't trace it: its children would be stopped in mid-air.
@@ -198,8 +201,11 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Template`] if the template is gone.
+    /// [`EngineError::Template`] if the template is gone, or somebody is under way.
     pub fn ask(&self, request: &Request<'_>) -> Result<Gate> {
+        if self.asked.replace(true) {
+            return Err(EngineError::Template("asked for two workers at once".into()));
+        }
         post(&self.socket, request)
     }
 
@@ -216,6 +222,7 @@ impl Template {
             Err(rustix::io::Errno::AGAIN) if !wait => return Ok(None),
             Err(errno) => return Err(EngineError::Template(format!("no answer: {errno}"))),
         };
+        self.asked.set(false);
         match i32::from_ne_bytes(reply) {
             pid if got == 4 && pid > 0 => Ok(Some(pid)),
             errno if got == 4 => Err(EngineError::Template(format!("clone: {}", io::Error::from_raw_os_error(-errno)))),

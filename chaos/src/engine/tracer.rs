@@ -140,8 +140,8 @@ impl Tracer {
         self.alarm.tick(on).map_err(EngineError::system("timer_settime", 0))
     }
 
-    /// From here on, the other threads of a process run on while one steps over a breakpoint, which is lifted for that moment:
-    /// they may pass it unseen. For whoever waits for one thread only, and much quicker: nobody has to be stopped.
+    /// From here on and for good, the other threads of a process run on while one steps over a breakpoint, which is lifted for that
+    /// moment: they may pass it unseen. For whoever waits for one thread only, and much quicker: nobody has to be stopped.
     pub fn let_others_pass(&mut self) {
         self.loose = true;
     }
