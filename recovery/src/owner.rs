@@ -47,7 +47,7 @@ pub enum Whereabouts {
     Here,
     /// None is: it ended, or its number belongs to another one now.
     Gone,
-    /// It lives in another pid namespace, or was written before a reboot, or /proc is not there: nobody can know from here.
+    /// It lives in another pid namespace, or /proc is not there or hides it: nobody can know from here.
     Unknowable,
 }
 
@@ -82,6 +82,8 @@ impl Viewer {
         match start_time(owner.pid) {
             Some(start) if start == owner.start => Whereabouts::Here,
             _ if canary!("leaked-lock-believed") => Whereabouts::Here,
+            // /proc can be mounted so that it hides other users' processes (hidepid): there is one of that number all the same.
+            None if exists(owner.pid) => Whereabouts::Unknowable,
             _ => Whereabouts::Gone,
         }
     }
@@ -100,6 +102,13 @@ impl Viewer {
             )
         })
     }
+}
+
+/// Whether there is a process of that number, whoever's it is and whether or not /proc shows it.
+fn exists(pid: u32) -> bool {
+    use rustix::process::{Pid, test_kill_process};
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
 
 /// A thread of a written-down owner, as the kernel shows it: whether it still has its memory.

@@ -282,6 +282,7 @@ fn plays_a_role() {
         "moves" => moves(),
         "seccomp" => seccomp(&extra),
         "without-proc" => without_proc(),
+        "hidden-from" => hidden_from(),
         "small-files" => small_files(),
         "stranger" => crate::security::stranger(&extra),
         other => panic!("no such role: {other}"),
@@ -525,6 +526,23 @@ fn without_proc() -> i32 {
         return NOT_HERE;
     }
     a_whole_life()
+}
+
+/// In a mount namespace of its own, where /proc hides other users' processes, and as another user: what it thinks of its parent.
+fn hidden_from() -> i32 {
+    use ringward_recovery::owner::{start_time, this_process, whereabouts};
+    let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get().cast_unsigned();
+    let owner = ringward_ring::identity::Owner { pid: parent, start: start_time(parent).unwrap(), ..this_process() };
+    let here = whereabouts(&owner);
+    let options = c"hidepid=2";
+    if rustix::mount::mount("proc", "/proc", "proc", rustix::mount::MountFlags::empty(), options).is_err()
+        || rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).is_err()
+        || std::fs::exists(format!("/proc/{parent}")).unwrap_or(true)
+    {
+        return NOT_HERE;
+    }
+    say(&format!("{here:?}, then {:?}", whereabouts(&owner)));
+    DONE
 }
 
 /// Under a limit on the size of files.

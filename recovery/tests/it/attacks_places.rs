@@ -36,6 +36,21 @@ fn a_whole_life_without_proc() {
     lives(Kid::spawn_with("without-proc", &bed, "", &["/usr/bin/unshare", "--mount", "--"]), "a mount namespace");
 }
 
+/// Not to be seen is not to be gone: its channel would be taken from a living writer.
+#[test]
+fn a_process_that_proc_hides_is_not_taken_for_gone() {
+    let _alarm = Alarm::new();
+    if !Path::new("/usr/bin/unshare").exists() {
+        return skip("no unshare(1) here");
+    }
+    let bed = Bed::new();
+    let mut kid = Kid::spawn_with("hidden-from", &bed, "", &["/usr/bin/unshare", "--mount", "--"]);
+    match kid.hear() {
+        Some(said) => assert_eq!(said, "Here, then Unknowable"),
+        None => skip("/proc can't be made to hide processes here"),
+    }
+}
+
 #[test]
 fn a_whole_life_without_unnamed_files() {
     let _alarm = Alarm::new();
