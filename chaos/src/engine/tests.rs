@@ -384,6 +384,91 @@ fn every_thread_hits_and_none_slips_through() {
     assert_eq!(bench.counter(1), 800);
 }
 
+/// Its first thread can't be waited for before its others have been: whoever waits for that one alone waits for ever.
+#[test]
+fn letting_go_of_a_thread_whose_process_was_killed_does_not_wait_for_it() {
+    let mut bench = Bench::new();
+    bench.tracer.let_others_pass();
+    let (pid, entry) = bench.launch(&["threads"], None);
+    loop {
+        match bench.event() {
+            Event::Breakpoint { tid, addr, .. } if tid == pid => {
+                assert_eq!(addr, entry);
+                break;
+            }
+            // They stay where they are: alive, and dead with their process, until they are waited for.
+            Event::Breakpoint { .. } | Event::NewThread { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    bench.tracer.kill(pid).unwrap();
+    while !proc::state(pid).unwrap().is_dead() {
+        std::thread::yield_now();
+    }
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(Duration::from_secs(60)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("HANG: it waits for a dead thread");
+            std::process::abort();
+        }
+    });
+    bench.tracer.cont(pid, 0).unwrap();
+    drop(done);
+    assert_eq!(bench.tracer.reap(pid, PATIENCE).unwrap(), Event::Signaled { pid, sig: 9 });
+}
+
+/// A function that is not to be executed is not, and says what it was told to say.
+#[test]
+fn a_call_is_skipped() {
+    let mut bench = Bench::new();
+    let (pid, call) = bench.at_entry(&["times", "5"], None);
+    bench.tracer.skip_call(pid, pid, 0).unwrap();
+    assert_eq!(bench.tracer.regs(pid).unwrap().pc(), call.ret);
+    bench.tracer.remove(pid, call.entry).unwrap();
+    bench.tracer.cont(pid, 0).unwrap();
+    assert_eq!(bench.event(), Event::Exited { pid, code: 7 });
+    assert_eq!(bench.counter(1), 4, "all but the first");
+}
+
+/// Whatever the call comes to first is where it ends; what no breakpoint can be put on is left out; and a call that comes to none
+/// returns and goes on as if nothing had been.
+#[test]
+fn a_strike_at_any_of_some_lands_at_the_first() {
+    let mut bench = Bench::new();
+    let (pid, call) = bench.at_entry(&["times", "5"], None);
+    let traced = trace(&mut bench.tracer, &call, 9_999, PATIENCE).unwrap();
+    assert_eq!(traced.end, TraceEnd::Returned);
+    bench.finish(pid);
+    let mut own: Vec<u64> = Vec::new();
+    for &pc in traced.pcs.iter().filter(|pc| **pc != call.entry) {
+        if !own.contains(&pc) {
+            own.push(pc);
+        }
+    }
+    let (early, late) = (own[own.len() / 3], own[own.len() / 2]);
+    let (pid, call) = bench.at_entry(&["times", "5"], Some(call.entry));
+    let nowhere = 0x1000;
+    let (mut strike, mut progress) =
+        Strike::arm_any(&mut bench.tracer, call, &[late, nowhere, early], Blow::Kill).unwrap();
+    while progress == Progress::Pending {
+        let event = bench.event();
+        progress = strike.on_event(&mut bench.tracer, &event).unwrap();
+    }
+    assert_eq!(progress, Progress::Landed { pc: early, count: 1 });
+    assert_eq!(bench.tracer.reap(pid, PATIENCE).unwrap(), Event::Signaled { pid, sig: 9 });
+    let (pid, call) = bench.at_entry(&["times", "5"], Some(call.entry));
+    let (mut strike, mut progress) = Strike::arm_any(&mut bench.tracer, call, &[nowhere], Blow::Kill).unwrap();
+    while progress == Progress::Pending {
+        let event = bench.event();
+        progress = strike.on_event(&mut bench.tracer, &event).unwrap();
+    }
+    assert_eq!(progress, Progress::Returned);
+    bench.tracer.remove(pid, call.entry).unwrap();
+    bench.tracer.cont(pid, 0).unwrap();
+    assert_eq!(bench.event(), Event::Exited { pid, code: 7 });
+    assert_eq!(bench.counter(1), 1 + 5, "one that was traced, and five");
+}
+
 #[test]
 fn signals_are_reported_and_passed_on() {
     let mut bench = Bench::new();

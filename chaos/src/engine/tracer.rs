@@ -504,8 +504,8 @@ impl Tracer {
             let deadline = Some(Instant::now() + PATIENCE);
             match self.alarm.wait(tid, deadline).map_err(EngineError::system("waitpid", tid))? {
                 Some((_, status)) => self.take(tid, status)?,
-                // Asleep in a system call; or only waiting for its turn on a busy machine, or dead.
-                None if proc::state(tid).map_or(true, proc::State::is_asleep) => break,
+                // Asleep in a system call, or dead; or only waiting for its turn on a busy machine.
+                None if proc::state(tid).map_or(true, |state| state.is_asleep() || state.is_dead()) => break,
                 None => {}
             }
         }

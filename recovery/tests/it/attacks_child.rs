@@ -536,6 +536,8 @@ fn hidden_from() -> i32 {
     let here = whereabouts(&owner);
     let options = c"hidepid=2";
     if rustix::mount::mount("proc", "/proc", "proc", rustix::mount::MountFlags::empty(), options).is_err()
+        || rustix::thread::set_thread_groups(&[]).is_err()
+        || rustix::thread::set_thread_gid(rustix::process::Gid::from_raw(65534)).is_err()
         || rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).is_err()
         || std::fs::exists(format!("/proc/{parent}")).unwrap_or(true)
     {
