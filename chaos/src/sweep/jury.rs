@@ -136,7 +136,10 @@ fn examine(root: &Path, world: &World, times: usize, crc: &Castagnoli, finding: 
         }
         untouched(&first, &Image::take(root).map_err(text)?, generation, finding);
     }
-    finding.reborn = world.may_retire && writer.generation() == times as u64 && finding.next == 0;
+    // Taken away by the subject, the channel may have been born anew already, by a recovery that was killed.
+    let anew = world.may_retire && world.next() > 0 && is_born_anew(&before, crc);
+    let first = times as u64 + if anew { newest } else { 0 };
+    finding.reborn = world.may_retire && writer.generation() == first && finding.next == 0;
     numbers(world, &writer, newest, finding);
     if !world.cut {
         decode(&Image::take(root).map_err(text)?, world, crc, finding, true);
@@ -180,6 +183,13 @@ fn push_marker(writer: &mut Writer, finding: &mut Finding) -> Result<(), String>
 fn newest(image: &Image) -> u64 {
     let number = |path: &str| path.rsplit('/').next()?.strip_suffix(".ring")?.parse().ok();
     image.segments().filter_map(|(path, _)| number(path)).max().unwrap_or(0)
+}
+
+/// Whether nothing is there but a first generation that nothing was ever written to.
+fn is_born_anew(image: &Image, crc: &Castagnoli) -> bool {
+    let mut segments = image.segments();
+    let (Some((_, bytes)), None) = (segments.next(), segments.next()) else { return false };
+    corpse(bytes, crc).is_ok_and(|dead| (dead.generation, dead.first_sequence, dead.next_sequence) == (1, 0, 0))
 }
 
 /// Whether the successor word says that nobody ever follows.

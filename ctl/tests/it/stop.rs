@@ -1,11 +1,24 @@
 //! How the tool is stopped: signals, closed pipes, a full ring, a fenced channel.
 
-use std::io::Read;
+use std::io::{PipeWriter, Read};
 
 use nix::sys::signal::Signal;
 use ringward_recovery::{Durability, Event, From};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::bed::{Bed, lines};
+
+/// Waits until a pipe has no reader. The child of another test has a copy of every descriptor between its fork and its exec, and as
+/// long as it has one, a write succeeds.
+fn nobody_reads(pipe: &PipeWriter) {
+    loop {
+        let mut fds = [PollFd::new(pipe, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })).unwrap();
+        if fds[0].revents().contains(PollFlags::ERR) {
+            return;
+        }
+    }
+}
 
 #[test]
 fn a_stopped_sender_leaves_the_channel_to_the_next() {
@@ -58,6 +71,7 @@ fn a_closed_pipe_is_success_and_the_record_in_hand_stays() {
     let bed = Bed::new();
     let args = ["recv", "c", "--durable", "--name", "d"];
     let (mut reading, writing) = std::io::pipe().unwrap();
+    let probe = writing.try_clone().unwrap();
     let mut command = bed.command(&args);
     command.stdout(writing);
     let recv = bed.spawn(command);
@@ -67,6 +81,7 @@ fn a_closed_pipe_is_success_and_the_record_in_hand_stays() {
     reading.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"first");
     drop(reading);
+    nobody_reads(&probe);
     send.feed(b"second\n");
     recv.wait().code(0);
     send.end().code(0);

@@ -113,6 +113,30 @@ fn a_superseded_writer_is_fenced_and_its_late_record_never_seen() {
     assert_eq!(records, [(0, b"before".to_vec()), (1, b"after".to_vec())]);
 }
 
+/// Its generation is drained and unlinked by then, which the thread beside it notices: that is not why.
+#[test]
+fn a_fenced_writer_whose_generation_is_gone_is_told_that_it_was_fenced() {
+    let bed = Bed::new();
+    let beating = config().beat_interval(Duration::from_millis(1)).stall_timeout(Duration::from_millis(50));
+    for heal in [Heal::Report, Heal::LostMemory] {
+        let channel = bed.channel(beating.clone().heal(heal));
+        let mut stuck = channel.writer().unwrap();
+        stuck.push(0, b"before").unwrap();
+        let generation = stuck.generation();
+        let next = channel.supersede().unwrap();
+        while bed.names().len() > 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Some beats, so that it has been noticed. Sooner, it is the same in another way.
+        std::thread::sleep(Duration::from_millis(50));
+        let late = stuck.push(0, b"late");
+        assert!(matches!(late, Err(SendError::Push(PushError::Fenced))), "{heal:?}: {late:?}");
+        assert_eq!((stuck.generation(), next.generation()), (generation, generation + 1));
+        assert_eq!(bed.names().len(), 1, "and made nothing");
+        drop((stuck, next));
+    }
+}
+
 #[test]
 fn a_fenced_writer_that_may_heals_when_its_successor_is_gone() {
     let bed = Bed::new();
