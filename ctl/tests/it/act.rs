@@ -88,7 +88,9 @@ fn supersede_ends_a_stuck_writer_and_refuses_a_healthy_one() {
     stuck.feed(b"late\n");
     stuck.wait().code(1).says("RW-PUSH-FENCED");
     bed.run(&["send", "c", "--no-close"], b"on\n").code(0);
-    assert!(text(&bed, &["tail", "c"]).starts_with("3  type 0  2 B  on"));
+    // A writer that ends at once leaves it to others to take drained generations away: what they held may be shown, too.
+    let shown = text(&bed, &["tail", "c"]);
+    assert!(shown.lines().any(|line| line.starts_with("3  type 0  2 B  on")), "{shown}");
 }
 
 #[test]
