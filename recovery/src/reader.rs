@@ -233,12 +233,11 @@ impl Reader {
                 }
                 return Ok(Some(event));
             }
-            let idle = self.idle_limit();
+            let most = if timeout.is_zero() { Duration::ZERO } else { left(Instant::now()).min(self.idle_limit()) };
             let Some(ring) = self.ring.as_mut() else {
                 return Err(ReceiveError::Gone { lost: Lost::Unknown { from: 0 } });
             };
-            let wait = if timeout.is_zero() { Duration::ZERO } else { left(Instant::now()).min(idle).min(LOOK_AROUND) };
-            match ring.recv(buf, wait) {
+            match ring.recv(buf, most) {
                 Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
                     return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
                 }
@@ -408,6 +407,7 @@ impl Reader {
 
     /// How long to wait for a record before the time counts as idle, while there is something to clear up: never at once, since the
     /// first records of a generation may be on their way, and then not for long, since there may be no long pause for a long time.
+    /// At most until the next look around.
     fn idle_limit(&self) -> Duration {
         let left = |(_, when): &(_, Instant)| SETTLE.saturating_sub(when.elapsed()).max(PAUSE);
         self.left.as_ref().map_or(LOOK_AROUND, left)

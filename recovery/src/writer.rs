@@ -8,6 +8,7 @@ use ringward_ring::cursor::Mark;
 use ringward_ring::identity::Predecessor;
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Segment;
+use ringward_ring::succession as words;
 use ringward_ring::word::State;
 use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
 use tracing::{info, warn};
@@ -216,7 +217,7 @@ impl Writer {
     #[cold]
     fn look_after(&mut self) -> Result<(), SendError> {
         let segment = self.segment();
-        let state = ringward_ring::succession::state(segment);
+        let state = words::state(segment);
         if !segment.poisoned() && state.known().is_some() && state != State::OPEN {
             // Ended, and then gone because it was drained: the push says by whom.
             return Ok(());

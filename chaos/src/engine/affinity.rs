@@ -1,5 +1,5 @@
-//! Which cores a process runs on. The killer and its victims on one core trade the hand-over between cores for a plain
-//! context switch: about five times as many kills a second.
+//! Which cores a process runs on. The killer and whoever it stops and steps on one core trade the hand-over between cores for a
+//! plain context switch, which is several times as quick.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

@@ -2,8 +2,8 @@
 //!
 //! **Breakpoints** are instructions written into a process's text, so they belong to the address space: every thread
 //! hits them. To let a thread go on from one, the tracer takes the breakpoint out, steps that thread over it while
-//! all other threads of the process are held, and puts it back: no thread can slip through. The one exception is an
-//! instruction that does not finish at once (a system call that sleeps): after [`PATIENCE`] the others are let go and
+//! all other threads of the process are held, and puts it back: no thread can slip through, unless the tracer is told to
+//! let them ([`Tracer::let_others_pass`]). The one exception is an instruction that does not finish at once (a system call that sleeps): after [`PATIENCE`] the others are let go and
 //! the breakpoint comes back when the step ends; meanwhile they can pass that one address unseen. Holding the others
 //! interrupts system calls that they sleep in; the kernel restarts those by itself (at worst a futex wait with a
 //! relative time-out sees `ERESTART_RESTARTBLOCK`, which keeps the original deadline).
