@@ -37,9 +37,9 @@ fn sizes(pid: i32) -> Option<Sizes> {
 
 /// Processor time since boot, all of it and what a host gave to others, in ticks: the first line of /proc/stat.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
-    let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map(str::parse::<u64>);
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map(str::parse::<u64>);
     // The last two, of guests, are part of the first two.
-    let times: Vec<u64> = fields.by_ref().take(8).collect::<Result<_, _>>().ok()?;
+    let times: Vec<u64> = fields.take(8).collect::<Result<_, _>>().ok()?;
     Some((times.iter().sum(), *times.get(7)?))
 }
 
@@ -109,6 +109,14 @@ fn in_a_row(suspects: &mut HashMap<u64, u32>, doubled: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_are_read_and_what_is_not_there_is_not_made_up() {
+        assert_eq!(ticks("cpu  10 1 5 80 2 0 1 4 3 0\ncpu0 9 9 9 9 9 9 9 9\n"), Some((103, 4)));
+        assert_eq!(ticks("cpu  10 1 5 80\n"), None, "an old kernel");
+        assert_eq!(ticks("intr 1\n"), None);
+        assert!(ticks_now().is_some());
+    }
 
     #[test]
     fn two_owners_are_certain_when_they_stay() {
