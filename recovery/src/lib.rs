@@ -33,6 +33,7 @@ pub use namespace::{
     generation_number,
 };
 pub use reader::{Lost, Reader};
+pub use ringward_ring::lend::TrustedPeers;
 pub use ringward_ring::reader::GapReason;
 pub use ringward_ring::table::From;
 pub use ringward_ring::word::Checksum;

@@ -9,6 +9,7 @@ use ringward_ring::canary;
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::Features;
 use ringward_ring::image;
+use ringward_ring::lend::{Lent, TrustedPeers};
 use ringward_ring::memory::Memory;
 use ringward_ring::reader::{GapReason, Reader as RingReader, RecvError, Taken};
 use ringward_ring::segment::{Access, JoinError, Joining, Segment};
@@ -35,6 +36,8 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 const SETTLE: Duration = Duration::from_millis(2);
 /// So many generations that were left are kept in memory at most, where writers follow each other without a pause.
 const MOST_LEFT: usize = 4;
+/// So long after a move without a pause, what was left goes to a thread of its own.
+const BUSY: Duration = Duration::from_millis(20);
 /// So long without a record is a pause.
 const PAUSE: Duration = Duration::from_micros(250);
 /// Empty polls between two looks at the clock.
@@ -191,6 +194,7 @@ impl Reader {
     /// [`ReceiveError`]; after `BufferTooSmall` the record is still there.
     #[inline]
     pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
+        self.mind_what_was_left();
         if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) {
             if self.auto_release {
                 ring.release();
@@ -224,6 +228,7 @@ impl Reader {
         // A time-out beyond what the clock can say is none.
         let deadline = Instant::now().checked_add(timeout);
         let left = |now: Instant| deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
+        let mut idle = false;
         loop {
             if let Some(event) = self.queue.pop_front() {
                 if let (Event::Gap { from, count: Some(count), .. }, Some(ring)) = (&event, &self.ring)
@@ -237,7 +242,9 @@ impl Reader {
             let Some(ring) = self.ring.as_mut() else {
                 return Err(ReceiveError::Gone { lost: Lost::Unknown { from: 0 } });
             };
-            match ring.recv(buf, most) {
+            // Spun once, in front of the first sleep; what comes after a look around is more of the same wait.
+            let waited = if idle { ring.recv_after(buf, most, 0) } else { ring.recv(buf, most) };
+            match waited {
                 Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
                     return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
                 }
@@ -245,6 +252,7 @@ impl Reader {
                     return Ok(Some(Event::Gap { from, count: Some(count), reason }));
                 }
                 Ok(Taken::Empty) => {
+                    idle = true;
                     if timeout.is_zero() {
                         self.polls += 1;
                         if self.polls < POLLS {
@@ -295,6 +303,7 @@ impl Reader {
         most: u64,
         mut each: impl FnMut(u64, u32, &[u8], bool),
     ) -> Result<u64, ReceiveError> {
+        self.mind_what_was_left();
         let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) else { return Ok(0) };
         let mut handed_out = 0;
         let counting = |sequence, record_type, bytes: &[u8], redelivered| {
@@ -311,6 +320,36 @@ impl Reader {
                 Err(ReceiveError::BufferTooSmall { needed, given })
             }
             Err(_) => Ok(handed_out), // told by the next recv
+        }
+    }
+
+    /// Lends the next record in place, to `look`: sequence number, record type, payload where the writer put it, and whether it may have been
+    /// handed out before. Releases what was handed out earlier, as [`recv`](Self::recv) does. `None`: there is no record now; a
+    /// [`recv`](Self::recv) says why, waits, and moves to the next generation.
+    ///
+    /// For peers that trust each other's memory, and say so: see [`TrustedPeers`].
+    ///
+    /// # Errors
+    ///
+    /// None of its own: a record whose memory was taken away while `look` looked (which has then seen zeros) is not counted as handed
+    /// out, and the next [`recv`](Self::recv) says what happened.
+    pub fn lend<R>(
+        &mut self,
+        peers: TrustedPeers,
+        look: impl FnOnce(u64, u32, &[u8], bool) -> R,
+    ) -> Result<Option<R>, ReceiveError> {
+        self.mind_what_was_left();
+        let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) else { return Ok(None) };
+        if self.auto_release {
+            ring.release();
+        }
+        match ring.lend(peers, look) {
+            Ok(Lent::Looked(result)) => Ok(Some(result)),
+            Ok(Lent::Not(Taken::Gap { from, count, reason })) => {
+                self.queue.push_back(Event::Gap { from, count: Some(count), reason });
+                Ok(None)
+            }
+            Ok(Lent::Not(_)) | Err(_) => Ok(None), // told by the next recv
         }
     }
 
@@ -422,11 +461,30 @@ impl Reader {
     }
 
     fn clear_up_now(&mut self) {
-        if self.left.take().is_some() {
-            let config = self.channel.config();
-            if let Err(error) = chain::tidy(&self.dir, self.channel.namespace().trust(), config.wipe) {
-                debug!(%error, "tidying after a move");
-            }
+        if let Some((left, _)) = self.left.take() {
+            give_back(left, &self.dir, &self.channel);
+        }
+    }
+
+    /// Between two records that come without a pause: has what was left waited long enough?
+    #[inline(always)]
+    fn mind_what_was_left(&mut self) {
+        if self.left.is_some() {
+            self.clear_up_beside();
+        }
+    }
+
+    /// Giving back the memory of a large generation takes the kernel tens of milliseconds; while records come without a pause, another thread
+    /// has it done. (Here, if the system has no thread to spare.)
+    #[cold]
+    fn clear_up_beside(&mut self) {
+        let due = |(left, when): &mut (Vec<_>, Instant)| left.len() > MOST_LEFT || when.elapsed() >= BUSY;
+        let Some((left, _)) = self.left.take_if(due) else { return };
+        let (dir, channel) = (self.dir.clone(), self.channel.clone());
+        let work = move || give_back(left, &dir, &channel);
+        let thread = std::thread::Builder::new().name("ringward-free".into()).stack_size(256 << 10);
+        if let Err(error) = thread.spawn(work) {
+            debug!(%error, "no thread to give memory back: it was given back here");
         }
     }
 
@@ -599,9 +657,6 @@ impl Reader {
                 ring.release();
                 let (left, _) = self.left.get_or_insert_with(|| (Vec::new(), Instant::now()));
                 left.push(ring.done());
-                if left.len() > MOST_LEFT {
-                    left.remove(0);
-                }
             }
             return Ok(Step::Moved);
         }
@@ -660,6 +715,14 @@ impl Reader {
             }
             Err(error) => Err(Box::new(OpenError::Join(error)).into()),
         }
+    }
+}
+
+/// Lets go of generations that were left, and unlinks what is drained.
+fn give_back(left: Vec<Arc<Segment>>, dir: &ChannelDir, channel: &Channel) {
+    drop(left);
+    if let Err(error) = chain::tidy(dir, channel.namespace().trust(), channel.config().wipe) {
+        debug!(%error, "tidying after a move");
     }
 }
 

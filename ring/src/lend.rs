@@ -1,9 +1,10 @@
-//! Lending a record in place instead of copying it, for peers that trust each other.
+//! Handing records over in place instead of copying them, between peers that trust each other: a writer fills a record where its readers will
+//! find it ([`Reservation::in_place`]), a reader looks at it where the writer put it ([`Reader::lend`]).
 //!
 //! # Safety
 //!
-//! The one place where a `&[u8]` to shared bytes leaves the library, behind an `unsafe` method that states the caller's
-//! obligation: [`Reader::lend`].
+//! The one place where a `&[u8]` or a `&mut [u8]` to shared bytes leaves the library. Both take a [`TrustedPeers`], which can be had only by
+//! an `unsafe` function that states the caller's obligation.
 #![allow(unsafe_code)]
 
 use crate::cursor::Mark;
@@ -11,7 +12,26 @@ use crate::layout::RECORD_HEADER;
 use crate::memory::Memory;
 use crate::reader::{Reader, RecvError, Taken};
 use crate::record;
-use crate::word::RecordKind;
+use crate::word::{Checksum, RecordKind};
+use crate::writer::{FillError, Reservation};
+
+/// Somebody's word that the processes at a channel can be trusted with each other's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct TrustedPeers(());
+
+impl TrustedPeers {
+    /// Gives that word.
+    ///
+    /// # Safety
+    ///
+    /// For every segment that the value is used with, and as long as it is used there: no process writes to the segment's data except its
+    /// one writer, through this library, and nobody truncates the file, punches holes into it or wipes it. A peer that breaks this
+    /// races with the reads and writes of whoever was lent the bytes, which is undefined behaviour there. (A cut file alone is survived: its
+    /// bytes turn into zeros under whoever looks, and [`RecvError::Truncated`] says so afterwards.)
+    pub const unsafe fn vouch() -> TrustedPeers {
+        TrustedPeers(())
+    }
+}
 
 /// What [`Reader::lend`] found: what `look` made of the record, or why there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +43,19 @@ pub enum Lent<R> {
 }
 
 impl<M: Memory> Reader<M> {
-    /// Lends the next record in place: `look` gets sequence number, record type and payload, the bytes where the writer
-    /// put them. They are verified first, and released when `look` returns.
+    /// Lends the next record in place: `look` gets sequence number, record type, payload and whether it may have been handed out before, the
+    /// bytes where the writer put them. They are verified first (with checksums over headers only, their header is).
+    ///
+    /// The record is handed out, not released: [`release`](Self::release) gives its space back, together with all that was lent before.
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Reader::try_recv).
-    ///
-    /// # Safety
-    ///
-    /// Until `look` returns, no process may write to the segment's data except its writer through this library: a peer
-    /// that breaks this races with the reads of `look`, which is undefined behaviour here. Nor may anybody truncate the
-    /// file: the bytes would turn into zeros under `look`; that is noticed and reported afterwards, but `look` has then
-    /// seen them.
-    pub unsafe fn lend<R>(&mut self, look: impl FnOnce(u64, u32, &[u8]) -> R) -> Result<Lent<R>, RecvError> {
+    /// As [`try_recv`](Reader::try_recv). After `Truncated`, `look` may have seen zeros instead of the record.
+    pub fn lend<R>(
+        &mut self,
+        _peers: TrustedPeers,
+        look: impl FnOnce(u64, u32, &[u8], bool) -> R,
+    ) -> Result<Lent<R>, RecvError> {
         loop {
             if self.next.position >= self.limit
                 && let Some(taken) = self.refresh()?
@@ -48,8 +67,8 @@ impl<M: Memory> Reader<M> {
             let lent = header.and_then(|header| {
                 let offset = self.shape.offset(at.position) + RECORD_HEADER;
                 let len = if header.kind == RecordKind::WRAP { 0 } else { header.len as usize };
-                // SAFETY: the caller vouches for every process that could write there; the record is released below,
-                // after the last use of the slice.
+                // SAFETY: the caller has vouched for every process that could write there; the record is not released before the last
+                // use of the slice: releasing takes `&mut self`, and `look` can't keep it.
                 let bytes = unsafe { self.memory.data().lend(offset, len) }?;
                 header.verify(&self.shape, at.position, bytes).then_some((header, bytes))
             });
@@ -63,13 +82,37 @@ impl<M: Memory> Reader<M> {
                 self.next.position += header.span();
                 continue;
             }
-            let result = look(at.sequence, header.record_type, bytes);
+            // In hand from here on: should this process die in `look`, the next one is told.
+            let again = self.note_taken(at.sequence);
+            let result = look(at.sequence, header.record_type, bytes, again);
             if self.memory.poisoned() {
                 return Err(RecvError::Truncated { next: at.sequence });
             }
             self.next = Mark { position: at.position + header.span(), sequence: at.sequence + 1 };
-            self.release();
             return Ok(Lent::Looked(result));
         }
+    }
+}
+
+impl<M: Memory> Reservation<'_, M> {
+    /// Has `fill` write what is still to be filled, where the readers will find it. The bytes are what an older record left there. With
+    /// checksums over everything they are summed up afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`FillError`] if the writer's own cursor no longer makes sense.
+    pub fn in_place(&mut self, _peers: TrustedPeers, fill: impl FnOnce(&mut [u8])) -> Result<(), FillError> {
+        let (at, len) = (self.place(), self.remaining());
+        let writer = &*self.writer;
+        // SAFETY: the range is this writer's alone: it has room for it (nobody who reads through the library looks there before the
+        // commit), the reservation is borrowed mutably, and the caller has vouched for everybody else.
+        let bytes = unsafe { writer.memory.data().lend_mut(at, len) };
+        let Some(bytes) = bytes else { return Err(FillError { reserved: len, filled: 0 }) };
+        fill(bytes);
+        if let Some(crc) = self.crc.as_mut().filter(|_| writer.shape.checksum != Checksum::HEADER) {
+            crc.update(bytes);
+        }
+        self.filled += len;
+        Ok(())
     }
 }

@@ -219,6 +219,20 @@ impl<'m> Data<'m> {
         // SAFETY: range checked above; that nobody writes there is the caller's obligation.
         Some(unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) })
     }
+
+    /// The bytes in place, to be written by a trusting caller.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else may read or write these bytes for `'m`: they are a reservation of the one writer, who maps them writable, and the caller
+    /// vouches for every other process.
+    pub(crate) unsafe fn lend_mut(&self, offset: u64, len: usize) -> Option<&'m mut [u8]> {
+        if !self.fits(offset, len as u64) {
+            return None;
+        }
+        // SAFETY: range checked above; that nobody else is there is the caller's obligation.
+        Some(unsafe { core::slice::from_raw_parts_mut(self.base.as_ptr().add(offset as usize), len) })
+    }
 }
 
 /// Notices two threads at the same bytes of which one writes, with nothing between them that orders them: what is a

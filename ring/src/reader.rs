@@ -198,6 +198,16 @@ impl<M: Memory> Reader<M> {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Taken, RecvError> {
+        self.recv_after(buf, timeout, self.spin)
+    }
+
+    /// As [`recv`](Self::recv), but goes to sleep after so many turns of the spin loop. For who has just waited in vain, and
+    /// waits on.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_after(&mut self, buf: &mut [u8], timeout: Duration, turns: u32) -> Result<Taken, RecvError> {
         let mut spun = 0;
         let mut deadline = None;
         loop {
@@ -205,7 +215,7 @@ impl<M: Memory> Reader<M> {
                 Taken::Empty => {}
                 taken => return Ok(taken),
             }
-            if spun < self.spin && !timeout.is_zero() {
+            if spun < turns && !timeout.is_zero() {
                 spun += 1;
                 wait::relax();
                 continue;
@@ -357,17 +367,19 @@ impl<M: Memory> Reader<M> {
             return Err(RecvError::Truncated { next: at.sequence });
         }
         self.next = Mark { position: at.position + header.span(), sequence: at.sequence + 1 };
+        let redelivered = self.note_taken(at.sequence);
+        Ok(Some(Taken::Record { sequence: at.sequence, record_type: header.record_type, len, redelivered }))
+    }
+
+    /// Notes for whoever holds this place next that the record `sequence` is in hand; whether it was before.
+    #[inline(always)]
+    pub(crate) fn note_taken(&self, sequence: u64) -> bool {
         if !canary!("taken-not-noted") {
             // What an earlier holder of this place had in hand stays marked, should this one die on the way through it.
-            let taken = self.next.sequence.max(self.redelivered_until);
+            let taken = (sequence + 1).max(self.redelivered_until);
             self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
         }
-        Ok(Some(Taken::Record {
-            sequence: at.sequence,
-            record_type: header.record_type,
-            len,
-            redelivered: at.sequence < self.redelivered_until && !canary!("redelivery-mark-forgotten"),
-        }))
+        sequence < self.redelivered_until && !canary!("redelivery-mark-forgotten")
     }
 
     /// Looks how far the writer is. `Some`: nothing to take, and why.

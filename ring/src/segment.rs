@@ -124,6 +124,8 @@ pub struct Segment {
     pub(crate) file: Arc<File>,
     key: FileKey,
     pub(crate) identity: Identity,
+    /// Where the data begin: found out once, because it takes a division.
+    data_at: usize,
     elders: RwLock<Vec<Arc<File>>>,
     role: AtomicBool,
 }
@@ -185,7 +187,8 @@ impl Segment {
     pub(crate) fn over(mapping: Mapping, file: Arc<File>, key: FileKey, identity: Identity) -> Option<Segment> {
         let fits = mapping.len() as u64 >= identity.geometry.total() && mapping.base().addr().is_multiple_of(4096);
         let elders = RwLock::new(Vec::new());
-        fits.then_some(Segment { mapping, file, key, identity, elders, role: AtomicBool::new(false) })
+        let data_at = identity.geometry.data_at() as usize;
+        fits.then_some(Segment { mapping, file, key, identity, data_at, elders, role: AtomicBool::new(false) })
     }
 
     /// What the segment is.
@@ -580,10 +583,9 @@ impl<S: Deref<Target = Segment> + Send + Sync> Memory for S {
     #[inline(always)]
     fn data(&self) -> Data<'_> {
         let segment: &Segment = self;
-        let geometry = segment.identity.geometry;
-        let base = segment.at::<u8>(geometry.data_at() as usize);
+        let base = segment.at::<u8>(segment.data_at);
         // SAFETY: `capacity` bytes lie there by the geometry; only the writer, whose mapping is writable, stores.
-        unsafe { Data::new(base, geometry.capacity) }
+        unsafe { Data::new(base, segment.identity.geometry.capacity) }
     }
     #[inline(always)]
     fn poisoned(&self) -> bool {

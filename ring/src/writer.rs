@@ -86,8 +86,8 @@ struct Known {
 
 /// The writer of a segment. There is one for the segment's whole life.
 pub struct Writer<M: Memory> {
-    memory: M,
-    shape: Shape,
+    pub(crate) memory: M,
+    pub(crate) shape: Shape,
     /// This process is registered for `membarrier`, as the identity says.
     light: bool,
     own: OwnCursor,
@@ -544,11 +544,11 @@ pub fn beat<M: Memory>(memory: &M, now: u64) {
 
 /// A record being filled in place. Dropping it aborts: nothing becomes visible, no sequence number is used.
 pub struct Reservation<'w, M: Memory> {
-    writer: &'w mut Writer<M>,
+    pub(crate) writer: &'w mut Writer<M>,
     position: u64,
     header: RecordHeader,
-    crc: Option<RecordCrc>,
-    filled: usize,
+    pub(crate) crc: Option<RecordCrc>,
+    pub(crate) filled: usize,
 }
 
 /// More bytes than were reserved, or fewer at the commit.
@@ -589,6 +589,11 @@ impl<M: Memory> Reservation<'_, M> {
         self.header.len as usize - self.filled
     }
 
+    /// Where in the data the next byte goes.
+    pub(crate) fn place(&self) -> u64 {
+        self.writer.shape.offset(self.position) + RECORD_HEADER + self.filled as u64
+    }
+
     /// Appends bytes to the payload.
     ///
     /// # Errors
@@ -597,7 +602,7 @@ impl<M: Memory> Reservation<'_, M> {
     pub fn fill(&mut self, bytes: &[u8]) -> Result<(), FillError> {
         let reserved = self.header.len as usize;
         let filled = self.filled + bytes.len();
-        let at = self.writer.shape.offset(self.position) + RECORD_HEADER + self.filled as u64;
+        let at = self.place();
         let data = self.writer.memory.data();
         let stored = filled <= reserved
             && match self.crc.as_mut().filter(|_| self.writer.shape.checksum != Checksum::HEADER) {

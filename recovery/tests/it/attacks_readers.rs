@@ -591,3 +591,40 @@ fn nothing_is_marked_that_was_written_after_the_claim() {
     let mut reader = durable(&channel, "d");
     assert_eq!(marks(&mut reader, 4), [(0, true), (1, true), (2, true), (3, false)]);
 }
+
+/// Records come without a pause: the memory of the generation that was left is given back all the same, and not by the reader between two
+/// of them.
+#[test]
+fn what_was_left_is_given_back_in_a_stream_without_pauses() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = channel.reader("r", Durability::Ephemeral, From::Latest).unwrap();
+    let left = bed.namespace.path().join(channel.name()).join(generation_name(1));
+    let mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().contains(left.to_str().unwrap());
+    assert!(mapped());
+    push_text(&mut writer, 0..1);
+    drop(writer);
+    let mut writer = channel.writer().unwrap();
+    let mut buf = [0; 64];
+    let mut next = 1;
+    let mut moved = false;
+    let begun = std::time::Instant::now();
+    while !moved || mapped() {
+        // There is always one to receive.
+        if writer.next_sequence() == next {
+            push_text(&mut writer, next..next + 1);
+        }
+        match reader.recv(&mut buf, LONG).unwrap() {
+            Some(Event::Record { sequence: 0, .. }) => {}
+            Some(Event::Record { sequence, .. }) => {
+                assert_eq!(sequence, next);
+                next += 1;
+            }
+            Some(Event::Restarted { .. }) => moved = true,
+            other => panic!("{other:?}"),
+        }
+        assert!(begun.elapsed() < LONG * 2, "kept for ever; {next} records later");
+    }
+}

@@ -138,12 +138,14 @@ fn replace(start: usize, len: usize) -> bool {
 /// Entries, and more of them if need be. Blocks are never freed: a handler may be walking them.
 struct Block {
     entries: [Entry; BLOCK],
+    /// Entries that are taken: a full block is not searched for a free one.
+    taken: AtomicUsize,
     next: OnceLock<Box<Block>>,
 }
 
 impl Block {
     const fn new() -> Block {
-        Block { entries: [const { Entry::new() }; BLOCK], next: OnceLock::new() }
+        Block { entries: [const { Entry::new() }; BLOCK], taken: AtomicUsize::new(0), next: OnceLock::new() }
     }
 }
 
@@ -155,14 +157,16 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
         .flat_map(|block| &block.entries)
 }
 
-/// Takes a free entry, making a block of new ones if there is none.
-fn claim() -> &'static Entry {
+/// Takes a free entry and says of which block, making a block of new ones if there is none.
+fn claim() -> (&'static Entry, &'static Block) {
     let mut block = &REGISTRY;
     loop {
-        for entry in &block.entries {
+        let full = block.taken.load(Ordering::Relaxed) >= BLOCK;
+        for entry in block.entries.iter().filter(|_| !full) {
             let claimed = entry.state.compare_exchange(FREE, CLAIMED, Ordering::Acquire, Ordering::Relaxed);
             if claimed.is_ok() {
-                return entry;
+                block.taken.fetch_add(1, Ordering::Relaxed);
+                return (entry, block);
             }
         }
         block = block.next.get_or_init(|| Box::new(Block::new()));
@@ -170,16 +174,16 @@ fn claim() -> &'static Entry {
 }
 
 /// A range under guard. Dropped before the range is unmapped.
-#[derive(Debug)]
 pub(super) struct Registration {
     entry: &'static Entry,
+    block: &'static Block,
     stamp: Stamp,
 }
 
-impl core::fmt::Debug for Entry {
+impl core::fmt::Debug for Registration {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let start = self.start.load(Ordering::Relaxed);
-        write!(f, "{start:#x}+{:#x}", self.len.load(Ordering::Relaxed))
+        let start = self.entry.start.load(Ordering::Relaxed);
+        write!(f, "Registration({start:#x}+{:#x})", self.entry.len.load(Ordering::Relaxed))
     }
 }
 
@@ -197,13 +201,13 @@ impl Registration {
     pub(super) unsafe fn new(start: *mut u8, len: usize) -> io::Result<Registration> {
         install()?;
         let stamp = Stamp::here()?;
-        let entry = claim();
+        let (entry, block) = claim();
         entry.start.store(start.expose_provenance(), Ordering::Relaxed);
         entry.len.store(len, Ordering::Relaxed);
         entry.stamp.store(stamp.raw(), Ordering::Relaxed);
         entry.poisoned.store(false, Ordering::Relaxed);
         entry.state.store(LIVE, Ordering::SeqCst);
-        Ok(Registration { entry, stamp })
+        Ok(Registration { entry, block, stamp })
     }
 
     /// Whether any of the range was replaced. Asked *after* reading: `false` means that what was read came from the file.
@@ -235,6 +239,7 @@ impl Drop for Registration {
             std::thread::yield_now();
         }
         self.entry.state.store(FREE, Ordering::Release);
+        self.block.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,4 +7,5 @@ mod fixtures;
 mod format;
 mod golden;
 mod hostile;
+mod lend;
 mod roundtrip;
