@@ -243,6 +243,21 @@ fn patience(settings: &Settings) -> Duration {
     (settings.interval * 3).max(Duration::from_secs(10))
 }
 
+/// Descriptors for the watchdog to keep: most of what this process may have, which has nothing else to do with them.
+fn descriptors() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let more = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        // Refused, it is as before.
+        if setrlimit(Resource::Nofile, more).is_ok() {
+            limit = more;
+        }
+    }
+    let most = limit.current.unwrap_or(1 << 20);
+    usize::try_from(most / 4 * 3).unwrap_or(usize::MAX)
+}
+
 fn builder(namespace: &Namespace, settings: &Settings, sent: &Sender<Notice>) -> WatchdogBuilder {
     let sent = sent.clone();
     let builder = Watchdog::builder(namespace)
@@ -254,6 +269,7 @@ fn builder(namespace: &Namespace, settings: &Settings, sent: &Sender<Notice>) ->
         .grace(settings.grace)
         .stall_timeout(settings.stall_timeout)
         .wipe(settings.wipe)
+        .descriptors(descriptors())
         .on_notice(move |notice: &Notice| {
             let _ = sent.send(notice.clone());
         });

@@ -26,13 +26,19 @@ impl Observer {
         Observer { seen: pulse(segment), since: Instant::now(), told: false }
     }
 
-    /// How long nothing has changed.
-    pub(crate) fn silent_for(&mut self, segment: &Arc<Segment>) -> Duration {
+    /// How long nothing has changed, and whether something had since the last look.
+    pub(crate) fn look(&mut self, segment: &Arc<Segment>) -> (Duration, bool) {
         let now = pulse(segment);
-        if now != self.seen {
+        let changed = now != self.seen;
+        if changed {
             *self = Observer { seen: now, since: Instant::now(), told: false };
         }
-        self.since.elapsed()
+        (self.since.elapsed(), changed)
+    }
+
+    /// How long nothing has changed.
+    pub(crate) fn silent_for(&mut self, segment: &Arc<Segment>) -> Duration {
+        self.look(segment).0
     }
 
     /// Whether the writer promised beats and has been silent for `timeout`.

@@ -2,6 +2,8 @@
 //!
 //! For people, and as evidence that a lock has leaked: whether a role's owner lives is said by its lock, never by these.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -56,23 +58,42 @@ pub fn whereabouts(owner: &Owner) -> Whereabouts {
     Viewer::now().whereabouts(owner)
 }
 
-/// Who looks: what this process can see of others, found out once for many owners.
-#[derive(Debug, Clone, Copy)]
+/// Who looks: what this process can see of others, found out once for many owners. For one look: it remembers whom it has seen.
+#[derive(Debug, Clone)]
 pub(crate) struct Viewer {
     pid_namespace: u32,
     boot: [u8; 16],
     /// /proc shows this process at least.
     sees: bool,
+    /// Number and start time of processes that were here, and whether they were on their way out. Who was not is looked for again:
+    /// its number may have a new bearer.
+    here: RefCell<HashMap<(u32, u64), Option<bool>>>,
 }
 
 impl Viewer {
     pub(crate) fn now() -> Viewer {
         let Owner { pid_namespace, start, boot, .. } = this_process();
-        Viewer { pid_namespace, boot, sees: start != 0 }
+        Viewer { pid_namespace, boot, sees: start != 0, here: RefCell::default() }
+    }
+
+    /// As [`whereabouts`], of the first time that this viewer saw it.
+    pub(crate) fn whereabouts(&self, owner: &Owner) -> Whereabouts {
+        let process = (owner.pid, owner.start);
+        if owner.pid_namespace == self.pid_namespace
+            && owner.boot == self.boot
+            && self.here.borrow().contains_key(&process)
+        {
+            return Whereabouts::Here;
+        }
+        let found = self.whereabouts_now(owner);
+        if found == Whereabouts::Here {
+            self.here.borrow_mut().insert(process, None);
+        }
+        found
     }
 
     /// As [`whereabouts`].
-    pub(crate) fn whereabouts(&self, owner: &Owner) -> Whereabouts {
+    pub(crate) fn whereabouts_now(&self, owner: &Owner) -> Whereabouts {
         if owner.pid == 0 || owner.start == 0 || !self.sees || owner.pid_namespace != self.pid_namespace {
             return Whereabouts::Unknowable;
         }
@@ -93,6 +114,16 @@ impl Viewer {
         if self.whereabouts(owner) != Whereabouts::Here {
             return false;
         }
+        let process = (owner.pid, owner.start);
+        if let Some(Some(known)) = self.here.borrow().get(&process) {
+            return *known;
+        }
+        let found = Viewer::is_dying_now(owner);
+        self.here.borrow_mut().insert(process, Some(found));
+        found
+    }
+
+    fn is_dying_now(owner: &Owner) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", owner.pid)).unwrap_or_default();
         status.lines().any(|line| {
             let mut words = line.split_ascii_whitespace();

@@ -3,10 +3,11 @@
 //! Embed it as a thread ([`Watchdog::spawn`]) or call [`Watchdog::tick`] yourself. It never panics or exits its host, and touches nothing that is
 //! not ringward's. Killed at any point, the next one finishes.
 //!
-//! A channel at rest costs three system calls a look, and two descriptors; what changed, or may have, is looked at in full.
+//! A channel at rest costs a look at its mapped header, no system call, and one descriptor; what changed, or may have, is looked at in full.
 
 mod classify;
 mod glance;
+mod inbox;
 mod mark;
 mod notice;
 mod retire;
@@ -34,6 +35,7 @@ use crate::verdict::{Evidence, Verdict};
 use crate::watch::Bell;
 
 use glance::{Glance, Stamp};
+use inbox::Inbox;
 use notice::notice;
 pub use notice::{Action, Done, Notice, Report};
 pub use setup::WatchdogBuilder;
@@ -54,6 +56,7 @@ pub struct Watchdog {
     setup: WatchdogBuilder,
     known: HashMap<String, Known>,
     vigil: Vigil,
+    inbox: Inbox,
     /// Who looks, as of this look.
     viewer: Viewer,
 }
@@ -106,11 +109,13 @@ impl Watchdog {
             wipe: false,
             only: None,
             callback: None,
+            descriptors: None,
         }
     }
 
     /// Sets it up anew, and keeps what it knows of the channels. For the same namespace; another one takes another watchdog.
     pub fn set_up(&mut self, setup: WatchdogBuilder) {
+        self.vigil.keep(setup.descriptors);
         self.setup = setup;
         // What may be glanced at depends on what is to be done.
         self.known.values_mut().for_each(|known| known.glance = None);
@@ -163,6 +168,7 @@ impl Watchdog {
     pub fn tick(&mut self) -> Report {
         // Whose process has ended is watched no more, and so its channels are looked at in full.
         self.vigil.drop_ended();
+        self.inbox.take_in();
         let mut report = Report::default();
         let names = match self.setup.namespace.channels() {
             Ok(mut names) => {
@@ -261,10 +267,11 @@ impl Watchdog {
         let watched = verdict == Verdict::Live && done == Done::Nothing;
         let glance = segment.filter(|_| watched).and_then(|segment| {
             let owner = segment.identity().owner;
-            // A process may own many; the folder and the segment of each are kept open.
-            let taken = 2 * (self.known.len() + 1);
+            // A process may own many; the segment of each is kept open.
+            let taken = self.known.len() + 1;
             let room = self.vigil.room(taken) && self.vigil.watch(&owner, &self.viewer, taken);
-            room.then(|| Glance::keep(&self.setup.namespace, name, stamp, dir, segment, &evidence)).flatten()
+            room.then(|| Glance::keep(&self.setup.namespace, name, stamp, &dir, segment, &evidence, &self.inbox))
+                .flatten()
         });
         let now = (!gone).then_some(Known { key, verdict, observer, glance });
         (notice(name, verdict, evidence, done), now)
@@ -273,6 +280,6 @@ impl Watchdog {
     /// The evidence about a channel that was live, if a glance shows that it still is.
     fn glance(&mut self, name: &str, known: &mut Known) -> Option<Evidence> {
         let (glance, (_, observer)) = (known.glance.as_ref()?, known.observer.as_mut()?);
-        glance.again(&self.setup.namespace, name, observer, &mut self.vigil, self.setup.stall_timeout)
+        glance.again(&self.setup.namespace, name, observer, (&mut self.vigil, &self.inbox), self.setup.stall_timeout)
     }
 }

@@ -44,7 +44,9 @@ impl Counts {
                 Done::Failed { .. } => self.failed += 1,
                 _ => {}
             }
-            let Some(before) = self.notices.iter().find(|before| before.channel == notice.channel) else { continue };
+            // Both are in the order of the names.
+            let found = self.notices.binary_search_by(|before| before.channel.cmp(&notice.channel));
+            let Some(before) = found.ok().and_then(|at| self.notices.get(at)) else { continue };
             let (was, is) = (&before.evidence, &notice.evidence);
             let followed = is.generation > was.generation && was.generation.is_some();
             if followed {
@@ -63,7 +65,7 @@ impl Counts {
                 && !matches!(notice.done, Done::Reclaimed { .. } | Done::Quarantined { .. })
         };
         self.notices = report.notices.iter().filter(gone).cloned().collect();
-        let there = |channel: &String| self.notices.iter().any(|notice| notice.channel == *channel);
+        let there = |channel: &String| self.notices.binary_search_by(|notice| notice.channel.cmp(channel)).is_ok();
         self.deaths.retain(|channel, _| there(channel));
         self.successions.retain(|channel, _| there(channel));
     }

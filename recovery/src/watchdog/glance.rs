@@ -1,9 +1,10 @@
 //! A cheap look at a channel that was live at the last full one: has anything changed that its verdict rests on?
 //!
-//! Three system calls instead of some dozens: the name still leads to this folder and nothing in it was linked or unlinked; the segment is
-//! as long as it was and its identity checks; its writer byte is held. State, heartbeat and position are read from the mapping, and that the
-//! owner has not ended is known from its descriptor ([`Vigil`]). Anything else, or silence, and a full look is due; and one now and then anyway, for
-//! what a glance does not see: who reads, who stands by.
+//! No system call at all in the usual case: that nothing in the folder was linked, unlinked, cut or renamed is known from inotify
+//! ([`Inbox`]), that the owner has not ended from its descriptor ([`Vigil`]); state, heartbeat and position are read from the
+//! mapping. A writer that has not beaten since the last glance has its byte looked at. Without inotify the folder and the file are
+//! looked at instead. Anything else, or silence, and a full look is due; and one now and then anyway, for what a glance does not
+//! see: who reads, who stands by, an identity overwritten through somebody's mapping.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,13 +16,14 @@ use ringward_ring::sys::lock::Held;
 use ringward_ring::word::State;
 use rustix::fs::AtFlags;
 
+use super::inbox::{Inbox, Watched};
 use super::vigil::Vigil;
 use crate::namespace::{ChannelDir, Namespace};
 use crate::observer::Observer;
 use crate::verdict::Evidence;
 
 /// Longest time between two full looks at a channel; each has its own moment, so that they don't come all at once.
-const FULL: Duration = Duration::from_secs(8);
+const FULL: Duration = Duration::from_secs(30);
 /// A folder that changed so lately may change again without its time saying so.
 const YOUNG: Duration = Duration::from_millis(100);
 
@@ -52,7 +54,7 @@ impl Stamp {
 /// What is kept of a full look at a live channel.
 #[derive(Debug)]
 pub(super) struct Glance {
-    _dir: ChannelDir,
+    watched: Option<Watched>,
     segment: Arc<Segment>,
     stamp: Stamp,
     evidence: Evidence,
@@ -65,18 +67,30 @@ impl Glance {
         namespace: &Namespace,
         name: &str,
         before: Option<Stamp>,
-        dir: ChannelDir,
+        dir: &ChannelDir,
         segment: Arc<Segment>,
         evidence: &Evidence,
+        inbox: &Inbox,
     ) -> Option<Glance> {
         let stamp = before?;
         let alone = evidence.generations == 1 && evidence.state == Some(State::OPEN);
-        if !alone || !stamp.settled() || Stamp::of(namespace, name) != Some(stamp) {
+        if !alone || !stamp.settled() {
             return None;
         }
         let share = u32::try_from(segment.identity().segment.0 >> 32 & 0xff).unwrap_or(0);
         let until = Instant::now() + FULL / 2 + FULL / 2 * share / 256;
-        Some(Glance { _dir: dir, segment, stamp, evidence: evidence.clone(), until })
+        // Watched first, then looked at once more: whatever changed since the look began shows, or is told.
+        let watched = inbox.watch(dir.fd());
+        let glance = Glance { watched, segment, stamp, evidence: evidence.clone(), until };
+        glance.unchanged(namespace, name).then_some(glance)
+    }
+
+    /// By looking: the name leads to the same folder, in which nothing was linked or unlinked; the segment has its name, is as long as it
+    /// was, and its identity checks.
+    fn unchanged(&self, namespace: &Namespace, name: &str) -> bool {
+        Stamp::of(namespace, name) == Some(self.stamp)
+            && self.segment.links().is_ok_and(|links| links == 1)
+            && self.segment.recheck().is_ok()
     }
 
     /// The evidence as it is now, if nothing has changed; `None` if a full look is due.
@@ -85,23 +99,61 @@ impl Glance {
         namespace: &Namespace,
         name: &str,
         observer: &mut Observer,
-        vigil: &mut Vigil,
+        (vigil, inbox): (&mut Vigil, &Inbox),
         stall: Duration,
     ) -> Option<Evidence> {
         let segment = &self.segment;
         if Instant::now() >= self.until || !vigil.watches(&segment.identity().owner) {
             return None;
         }
-        let silent = observer.silent_for(segment);
+        let (silent, beaten) = observer.look(segment);
         // Dumping core, stalled: that takes more than a glance.
-        if segment.identity().beat_interval != 0 && silent >= stall / 2 {
+        let beats = segment.identity().beat_interval != 0;
+        if beats && silent >= stall / 2 {
             return None;
         }
-        let same = succession::state(segment) == State::OPEN
-            && Stamp::of(namespace, name) == Some(self.stamp)
-            && segment.writer_held().is_ok_and(|held| held == Held::Exclusive)
-            && segment.recheck().is_ok()
+        let unchanged = match &self.watched {
+            Some(watched) => !inbox.stirred(watched),
+            None => self.unchanged(namespace, name),
+        };
+        let same = unchanged
+            && succession::state(segment) == State::OPEN
+            && ((beats && beaten) || segment.writer_held().is_ok_and(|held| held == Held::Exclusive))
             && !segment.poisoned();
         same.then(|| Evidence { silent: Some(silent), ..self.evidence.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Channel;
+    use crate::config::Config;
+    use crate::verdict::Verdict;
+    use crate::watchdog::Watchdog;
+
+    /// Where the system has no inotify left, folder and file are looked at.
+    #[test]
+    fn what_nobody_tells_of_is_looked_at() {
+        let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let root = tempfile::Builder::new().prefix("ringward-test-").tempdir_in(base).unwrap();
+        let namespace = Namespace::builder("test").root(root.path()).open().unwrap();
+        let config = Config::default().capacity(4096).beat_interval(Duration::ZERO);
+        let writer = Channel::new(&namespace, "c", config).unwrap().writer().unwrap();
+        let mut watchdog = Watchdog::builder(&namespace).build();
+        watchdog.inbox = Inbox::default();
+        let begun = Instant::now();
+        while watchdog.tick().glances == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "never glanced at");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let known = watchdog.known.get("c").and_then(|known| known.glance.as_ref());
+        assert!(known.is_some_and(|glance| glance.watched.is_none()));
+        let generation = namespace.path().join("c").join(crate::generation_name(1));
+        std::fs::remove_file(generation).unwrap();
+        let report = watchdog.tick();
+        assert_eq!(report.glances, 0);
+        assert_ne!(report.notices[0].verdict, Verdict::Live);
+        drop(writer);
     }
 }

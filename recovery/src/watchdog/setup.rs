@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::inbox::Inbox;
 use super::vigil::Vigil;
 use super::{Action, Notice, Watchdog};
 use crate::namespace::Namespace;
@@ -21,6 +22,7 @@ pub struct WatchdogBuilder {
     pub(super) wipe: bool,
     pub(super) only: Option<Vec<String>>,
     pub(super) callback: Option<Callback>,
+    pub(super) descriptors: Option<usize>,
 }
 
 impl std::fmt::Debug for WatchdogBuilder {
@@ -80,6 +82,14 @@ impl WatchdogBuilder {
         self
     }
 
+    /// Most descriptors that it keeps open between two looks, one for each channel and each process that owns some; a quarter of what this
+    /// process may have unless set. Channels beyond it are looked at in full each time, which costs tens of times as much.
+    #[must_use]
+    pub fn descriptors(mut self, most: usize) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Called with each channel whose verdict changed, or about which something was done. A panic in it is caught and logged.
     #[must_use]
     pub fn on_notice(mut self, callback: impl FnMut(&Notice) + Send + 'static) -> Self {
@@ -89,6 +99,7 @@ impl WatchdogBuilder {
 
     /// Builds it; the first look is the first [`tick`](Watchdog::tick).
     pub fn build(self) -> Watchdog {
-        Watchdog { setup: self, known: HashMap::new(), vigil: Vigil::new(), viewer: Viewer::now() }
+        let vigil = Vigil::new(self.descriptors);
+        Watchdog { setup: self, known: HashMap::new(), vigil, inbox: Inbox::new(), viewer: Viewer::now() }
     }
 }

@@ -35,10 +35,17 @@ pub(super) struct Vigil {
 }
 
 impl Vigil {
-    /// Keeps at most a quarter of this process's descriptors.
-    pub(super) fn new() -> Vigil {
+    /// Keeps at most so many descriptors, or a quarter of this process's.
+    pub(super) fn new(descriptors: Option<usize>) -> Vigil {
+        let mut vigil = Vigil { processes: HashMap::new(), budget: 0 };
+        vigil.keep(descriptors);
+        vigil
+    }
+
+    /// From now on.
+    pub(super) fn keep(&mut self, descriptors: Option<usize>) {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-        Vigil { processes: HashMap::new(), budget: usize::try_from(limit / 4).unwrap_or(usize::MAX) }
+        self.budget = descriptors.unwrap_or(usize::try_from(limit / 4).unwrap_or(usize::MAX));
     }
 
     /// Descriptors that may still be kept, `taken` being kept elsewhere.
@@ -58,7 +65,7 @@ impl Vigil {
         }
         let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
         // The descriptor first, then its start time: so it is this one's.
-        if viewer.whereabouts(owner) != Whereabouts::Here {
+        if viewer.whereabouts_now(owner) != Whereabouts::Here {
             return false;
         }
         self.processes.insert(process(owner), Watched { fd, used: true });
