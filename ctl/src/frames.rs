@@ -14,6 +14,9 @@ use crate::exit::Failure;
 /// Bytes in front of each payload.
 pub(crate) const HEADER: usize = 16;
 
+/// No channel gets there: two thousand years of a million records a second. Text does at once.
+const IMPLAUSIBLE: u64 = 1 << 56;
+
 /// The header of a frame.
 pub(crate) fn header(sequence: u64, record_type: u32, len: usize) -> [u8; HEADER] {
     let mut out = [0; HEADER];
@@ -34,7 +37,8 @@ pub(crate) struct FrameFile {
     pub(crate) torn: u64,
 }
 
-/// Opens or makes a file of frames; cuts off the torn frame that a receiver killed inside its last write has left.
+/// Opens or makes a file of frames; cuts off the torn frame that a receiver killed inside its last write has left. If no whole frame stands in
+/// front of it, nothing proves that it is one: then its bytes are put aside first, as `FILE.torn`.
 pub(crate) fn open(path: &Path) -> Result<FrameFile, Failure> {
     let failed = |doing: &str, error: std::io::Error| {
         Failure::Refused(format!("{}: {doing}: {error} [RW-CTL-OUTPUT]", path.display()))
@@ -59,7 +63,7 @@ pub(crate) fn open(path: &Path) -> Result<FrameFile, Failure> {
         reader.read_exact(&mut header).map_err(|error| failed("read", error))?;
         let sequence = u64::from_le_bytes(header[..8].try_into().unwrap_or_default());
         let payload = u64::from(u32::from_le_bytes(header[12..].try_into().unwrap_or_default()));
-        if sequence < next || sequence == u64::MAX {
+        if sequence < next || sequence >= IMPLAUSIBLE {
             return Err(Failure::Refused(format!(
                 "{} is no file of frames in order: at byte {at} sequence {sequence} where {next} or more should be; \
                  choose another file [RW-CTL-OUTPUT]",
@@ -75,11 +79,26 @@ pub(crate) fn open(path: &Path) -> Result<FrameFile, Failure> {
         next = sequence + 1;
     }
     drop(reader);
+    if at == 0 && len > 0 {
+        put_aside(path, &mut file).map_err(|error| {
+            failed("its first frame is torn, if it is one, and its bytes could not be put aside as FILE.torn", error)
+        })?;
+    }
     if at < len {
         file.set_len(at).map_err(|error| failed("cut a torn frame off", error))?;
     }
     file.seek(SeekFrom::Start(at)).map_err(|error| failed("seek", error))?;
     Ok(FrameFile { file, next, torn: len - at })
+}
+
+/// Copies a file to a new one beside it, called `.torn`.
+fn put_aside(path: &Path, file: &mut File) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".torn");
+    let mut aside = OpenOptions::new().write(true).create_new(true).open(name)?;
+    file.seek(SeekFrom::Start(0))?;
+    std::io::copy(file, &mut aside)?;
+    aside.sync_all()
 }
 
 #[cfg(test)]
@@ -104,6 +123,28 @@ mod tests {
         }
         std::fs::write(&path, [&whole[..], &last[..]].concat()).unwrap();
         assert_eq!(open(&path).unwrap().next, 7);
+    }
+
+    #[test]
+    fn nothing_is_cut_off_that_no_frame_stands_in_front_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("f"), dir.path().join("f.torn"));
+        // A text is none of frames, and is left as it is.
+        let text = b"a text of some length, longer than a frame's header is";
+        std::fs::write(&path, text).unwrap();
+        assert!(matches!(open(&path), Err(Failure::Refused(why)) if why.contains("RW-CTL-OUTPUT")));
+        assert_eq!(std::fs::read(&path).unwrap(), text);
+        // A first frame that tore, or a short text: nobody can know.
+        for bytes in [&b"short"[..], &frame(0, b"0123456789")[..20]] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(open(&path).unwrap().torn, bytes.len() as u64);
+            assert_eq!((std::fs::read(&path).unwrap().len(), &std::fs::read(&aside).unwrap()[..]), (0, bytes));
+            // A second time there is no room beside it for more: nothing is lost for that.
+            std::fs::write(&path, bytes).unwrap();
+            assert!(matches!(open(&path), Err(Failure::Refused(why)) if why.contains(".torn")));
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+            std::fs::remove_file(&aside).unwrap();
+        }
     }
 
     #[test]
