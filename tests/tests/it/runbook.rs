@@ -4,7 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringward_tests::{CRATES, blocks, command_line, files, ids, quoted, read};
 
-const PARTS: [&str; 5] = ["Meaning", "Impact", "Diagnose", "Mitigate", "Verify"];
+/// What each entry has, in this order.
+const PARTS: [&str; 7] = ["Do not", "Meaning", "Impact", "Diagnose", "Mitigate", "Verify", "If again"];
+
+/// What one is called for: the table of symptoms leads to each in one step.
+const INCIDENTS: [&str; 21] = [
+    "rw-wd-live",                    // a reader gets nothing
+    "rw-ev-gone",                    // no owner
+    "rw-wd-stalled",                 // the writer is stalled
+    "rw-ev-restarted",               // it dies again and again
+    "rw-open-owned",                 // two would be it
+    "rw-wd-leaked",                  // a child holds its lock
+    "rw-wd-dying",                   // and it is a zombie
+    "rw-open-chain",                 // the chain is too long
+    "rw-push-full",                  // a slow reader holds everybody
+    "rw-build-space",                // the tmpfs is full
+    "rw-wd-orphaned",                // nobody's
+    "rw-wd-truncated",               // cut
+    "rw-wd-corrupt",                 // a corrupt header
+    "rw-img-crc",                    // a corrupt record
+    "rw-wd-vanished",                // removed, perhaps at a logout
+    "rw-seg-major",                  // versions after a deploy
+    "rw-ns-system",                  // permission denied
+    "rw-wd-permission",              // the same, at a channel
+    "rw-wd-down",                    // no watchdog
+    "the-machine-was-rebooted",      // a root on a disk
+    "a-release-with-another-layout", // two channels in parallel
+];
 
 /// Entries by id: the text under each heading.
 fn entries() -> BTreeMap<String, String> {
@@ -60,7 +86,17 @@ fn every_entry_is_complete() {
         } else {
             assert!(lacking.is_empty(), "{id} lacks {lacking:?}");
         }
+        let order: Vec<_> = PARTS.into_iter().filter_map(|part| text.find(&format!("- **{part}:** "))).collect();
+        assert!(order.is_sorted(), "{id} has its parts in another order than {PARTS:?}");
     }
+}
+
+#[test]
+fn the_symptoms_lead_to_every_incident_in_one_step() {
+    let page = read("RUNBOOK.md");
+    let symptoms = page.split("\n## ").find_map(|part| part.strip_prefix("Symptoms\n")).expect("a table of symptoms");
+    let missing: Vec<_> = INCIDENTS.into_iter().filter(|at| !symptoms.contains(&format!("](#{at})"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
