@@ -101,6 +101,28 @@ pub enum RecvError {
     },
 }
 
+/// A record that was copied and verified.
+#[derive(Debug, Clone, Copy)]
+struct InHand {
+    sequence: u64,
+    record_type: u32,
+    len: u32,
+    redelivered: bool,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy)]
+enum Miss {
+    /// A wrap marker, which is behind us now.
+    Wrap,
+    /// It does not check.
+    Lost,
+    /// It is longer than the buffer, it says.
+    TooLong,
+    /// The memory was taken away meanwhile.
+    Truncated,
+}
+
 /// A reader of a segment, in its slot.
 pub struct Reader<M: Memory> {
     pub(crate) memory: M,
@@ -185,9 +207,16 @@ impl<M: Memory> Reader<M> {
             {
                 return Ok(taken);
             }
-            match self.take(buf)? {
-                Some(taken) => return Ok(taken),
-                None => continue, // a wrap marker
+            match self.take(buf) {
+                Ok(InHand { sequence, record_type, len, redelivered }) => {
+                    return Ok(Taken::Record { sequence, record_type, len: len as usize, redelivered });
+                }
+                Err(Miss::Wrap) => {}
+                Err(miss) => {
+                    if let Some(taken) = self.missed(miss, buf.len())? {
+                        return Ok(taken);
+                    }
+                }
             }
         }
     }
@@ -324,32 +353,23 @@ impl<M: Memory> Reader<M> {
         header.plausible(&self.shape, self.next.position, self.limit) && header.sequence == self.next.sequence
     }
 
-    /// Copies and verifies the record at the cursor. `None`: it was a wrap marker, go on.
-    #[inline]
-    fn take(&mut self, buf: &mut [u8]) -> Result<Option<Taken>, RecvError> {
+    /// Copies and verifies the record at the cursor.
+    ///
+    /// What it returns fits into registers. A value that goes through the stack, and is loaded there in other pieces than it was stored in, has
+    /// to wait until all stores before it have left the processor: the record's copy among them.
+    #[inline(always)]
+    fn take(&mut self, buf: &mut [u8]) -> Result<InHand, Miss> {
         let at = self.next;
         let data = self.memory.data();
-        let Some(header) = record::load(&data, &self.shape, at.position).filter(|h| self.expected(h)) else {
-            return self.lost();
-        };
+        let header = record::load(&data, &self.shape, at.position).filter(|h| self.expected(h)).ok_or(Miss::Lost)?;
         if header.kind == RecordKind::WRAP {
             if !header.verify(&self.shape, at.position, &[]) {
-                return self.lost();
+                return Err(Miss::Lost);
             }
             self.next.position += header.span();
-            return Ok(None);
+            return Err(Miss::Wrap);
         }
-        let len = header.len as usize;
-        let Some(copy) = buf.get_mut(..len) else {
-            // Only believed if the header checks: a flipped length must not send the caller looking for gigabytes.
-            self.scratch.resize(len, 0);
-            let whole = data.load(self.shape.offset(at.position) + RECORD_HEADER, &mut self.scratch)
-                && header.verify(&self.shape, at.position, &self.scratch);
-            if whole || canary!("length-trusted") {
-                return Err(RecvError::BufferTooSmall { needed: len, given: buf.len() });
-            }
-            return self.lost();
-        };
+        let copy = buf.get_mut(..header.len as usize).ok_or(Miss::TooLong)?;
         let mut crc = header.begin_crc(&self.shape, at.position);
         let from = self.shape.offset(at.position) + RECORD_HEADER;
         let loaded = if self.shape.checksum == Checksum::HEADER {
@@ -358,17 +378,45 @@ impl<M: Memory> Reader<M> {
             data.load_summed(from, copy, &mut crc)
         };
         if !loaded || (crc.finish() != header.crc && !canary!("checksum-not-verified")) {
-            return self.lost();
+            return Err(Miss::Lost);
         }
         if canary!("double-fetch") {
             let _ = data.load(self.shape.offset(at.position) + RECORD_HEADER, copy);
         }
         if self.memory.poisoned() {
-            return Err(RecvError::Truncated { next: at.sequence });
+            return Err(Miss::Truncated);
         }
         self.next = Mark { position: at.position + header.span(), sequence: at.sequence + 1 };
         let redelivered = self.note_taken(at.sequence);
-        Ok(Some(Taken::Record { sequence: at.sequence, record_type: header.record_type, len, redelivered }))
+        Ok(InHand { sequence: at.sequence, record_type: header.record_type, len: header.len, redelivered })
+    }
+
+    /// Why there is no record at the cursor. `None`: there is one further on.
+    #[cold]
+    #[inline(never)]
+    fn missed(&mut self, miss: Miss, given: usize) -> Result<Option<Taken>, RecvError> {
+        let at = self.next;
+        match miss {
+            Miss::Wrap => Ok(None),
+            Miss::Truncated => Err(RecvError::Truncated { next: at.sequence }),
+            Miss::Lost => self.lost(),
+            Miss::TooLong => {
+                // Only believed if the header checks: a flipped length must not send the caller looking for gigabytes.
+                let data = self.memory.data();
+                let header = record::load(&data, &self.shape, at.position).filter(|h| self.expected(h));
+                let Some(header) = header.filter(|h| h.kind == RecordKind::DATA && h.len as usize > given) else {
+                    return Ok(None); // it has changed since: look again
+                };
+                let len = header.len as usize;
+                self.scratch.resize(len, 0);
+                let whole = data.load(self.shape.offset(at.position) + RECORD_HEADER, &mut self.scratch)
+                    && header.verify(&self.shape, at.position, &self.scratch);
+                if whole || canary!("length-trusted") {
+                    return Err(RecvError::BufferTooSmall { needed: len, given });
+                }
+                self.lost()
+            }
+        }
     }
 
     /// Notes for whoever holds this place next that the record `sequence` is in hand; whether it was before.

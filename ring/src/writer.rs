@@ -209,6 +209,8 @@ impl<M: Memory> Writer<M> {
     pub fn wait_room(&mut self, len: usize, timeout: Duration) -> Result<(), PushError> {
         let deadline = Instant::now().checked_add(timeout);
         let mut spun = 0;
+        // A reader that dies rings nobody: the first sleeps are short, so that one that stood in the way does not for long.
+        let mut nap = FIRST_NAP;
         loop {
             let full = match self.room(len as u64) {
                 Ok(_) => return Ok(()),
@@ -233,9 +235,10 @@ impl<M: Memory> Writer<M> {
             }
             self.check_open()?;
             let head = self.memory.head();
-            if wait::sleep(&self.memory, &head.space_bell, &announced, left) == Slept::Fault {
+            if wait::sleep(&self.memory, &head.space_bell, &announced, left.min(nap)) == Slept::Fault {
                 return Err(self.end_with(PushError::Truncated));
             }
+            nap = (nap * 2).min(wait::MAX_SLEEP);
         }
     }
 
@@ -541,6 +544,9 @@ pub fn beat<M: Memory>(memory: &M, now: u64) {
     line.beat.store(line.beat.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     line.time.store(now, Ordering::Relaxed);
 }
+
+/// Longest of the sleeps of a writer that has just begun to wait for room; each further one may take twice as long.
+const FIRST_NAP: Duration = Duration::from_millis(4);
 
 /// A record being filled in place. Dropping it aborts: nothing becomes visible, no sequence number is used.
 pub struct Reservation<'w, M: Memory> {
