@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 use crate::Result;
 use crate::line::{self, Class};
 use crate::machine::{self, NOISY, Watch};
+use crate::page::bytes;
 use crate::plan::{Cell, FOREIGN, IN_PROCESS};
-use crate::spec::{Spec, capacity_for};
+use crate::spec::Spec;
 
 /// How a run of the harness is to be.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct Line {
     pub size: usize,
     /// What the work counts.
     pub count: u64,
+    /// Bytes of the ring.
+    pub capacity: u64,
     /// Round.
     pub round: u64,
     /// Class between the two probes.
@@ -82,6 +85,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+        // What iceoryx2 makes can lie in /dev/shm only; its names begin with the place's.
+        let mine = self.0.file_name().map(|name| format!("{}_", name.to_string_lossy()));
+        let all = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        for entry in all.filter(|e| mine.as_ref().is_some_and(|mine| e.file_name().to_string_lossy().starts_with(mine)))
+        {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -187,10 +197,10 @@ pub fn run_all(setup: &Setup, plan: &[Cell]) -> Result<Vec<Line>> {
                     size: cell.size,
                     count: cell.count,
                     millis: setup.millis,
-                    capacity: capacity_for(cell.size),
+                    capacity: cell.capacity,
                     place: PathBuf::new(),
                     side: 0,
-                    cpus: pair.to_vec(),
+                    cpus: if cell.pinned { pair.to_vec() } else { Vec::new() },
                 };
                 let before_ns = line::probe(pair).map_or(f64::NAN, |[p50, _]| p50);
                 let watch = Watch::start();
@@ -206,6 +216,7 @@ pub fn run_all(setup: &Setup, plan: &[Cell]) -> Result<Vec<Line>> {
                     peer: (*peer).into(),
                     size: cell.size,
                     count: cell.count,
+                    capacity: cell.capacity,
                     round,
                     class: Class::of(before_ns, after_ns),
                     before_ns,
@@ -221,11 +232,13 @@ pub fn run_all(setup: &Setup, plan: &[Cell]) -> Result<Vec<Line>> {
                 lines.push(kept);
             }
         }
-        let noisy = lines.iter().filter(|line| line.work == cell.work && line.size == cell.size && line.noisy());
+        let noisy = lines.iter().filter(|line| cell.holds(line) && line.noisy());
         eprintln!(
-            "bench: {} {} B done{}",
+            "bench: {} {} B, {}, {} done{}",
             cell.work,
             cell.size,
+            cell.count,
+            bytes(cell.capacity as usize),
             match noisy.count() {
                 0 => String::new(),
                 n => format!(", {n} runs beside other work"),

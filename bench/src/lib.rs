@@ -16,12 +16,15 @@ pub mod spec;
 pub mod works;
 
 pub mod count;
+pub mod document;
 pub mod harness;
 pub mod line;
 pub mod machine;
 pub mod page;
 pub mod plan;
+pub mod plot;
 pub mod summary;
+pub mod target;
 
 /// Whatever went wrong: the harness stops and says so.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

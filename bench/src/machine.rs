@@ -23,6 +23,11 @@ pub fn processors() -> Vec<usize> {
         .collect()
 }
 
+/// The kernel's release.
+pub fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "?".into(), |text| text.trim().to_owned())
+}
+
 impl Watch {
     /// Begins to watch.
     pub fn start() -> Watch {

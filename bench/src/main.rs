@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ringward_bench::harness::{self, Setup};
-use ringward_bench::{Result, count, page, peers, plan, role};
+use ringward_bench::{Result, count, document, page, peers, plan, role, target};
 
 const HELP: &str = "\
 usage: bench run [--quick] [--only WORK] [--rounds N] [--millis N] [--compare PROGRAM] [--out LINES]
        bench table LINES
+       bench page LINES --into DOCS [--crash TABLE]
        bench count [--write]
 bench/run builds everything and calls it.";
 
@@ -30,9 +31,23 @@ fn run(args: &[String]) -> Result<()> {
     }
     let begun = Instant::now();
     let lines = harness::run_all(&setup, &plan::plan())?;
-    print!("{}", page::tables(&lines));
+    print!("{}{}", target::page(&lines), page::tables(&lines));
     eprintln!("bench: {} runs in {}; lines in {}", lines.len(), harness::elapsed(begun), setup.out.display());
     Ok(())
+}
+
+/// Writes what the lines say into the documents.
+fn write_page(args: &[String]) -> Result<()> {
+    let [lines, into, docs, rest @ ..] = args else { return Err(HELP.into()) };
+    let crash = match rest {
+        [] => None,
+        [flag, path] if flag == "--crash" => Some(std::fs::read_to_string(path)?),
+        _ => return Err(HELP.into()),
+    };
+    if into != "--into" {
+        return Err(HELP.into());
+    }
+    document::write(&harness::read(lines.as_ref())?, docs.as_ref(), crash.as_deref())
 }
 
 /// Counts instructions and compares them with the baseline, or writes it.
@@ -70,11 +85,12 @@ fn main() -> ExitCode {
         Some("run") => run(&args[1..]),
         Some("count-side") => args.get(1).ok_or_else(|| "where?".into()).and_then(|at| count::side(at.as_ref())),
         Some("count") => count_all(args.get(1).is_some_and(|arg| arg == "--write")),
+        Some("page") => write_page(&args[1..]),
         Some("table") => args
             .get(1)
             .ok_or_else(|| HELP.into())
             .and_then(|path| harness::read(path.as_ref()))
-            .map(|lines| print!("{}", page::tables(&lines))),
+            .map(|lines| print!("{}{}", target::page(&lines), page::tables(&lines))),
         _ => Err(HELP.into()),
     };
     match done {

@@ -49,6 +49,11 @@ pub trait Rx {
         }
     }
 
+    /// Receives a record, asleep until it comes; one that cannot sleep polls.
+    fn wait(&mut self, buf: &mut [u8]) -> usize {
+        self.recv(buf)
+    }
+
     /// Receives what is there.
     #[inline]
     fn drain(&mut self, buf: &mut [u8], each: &mut impl FnMut(&[u8])) {
@@ -84,6 +89,41 @@ pub trait Peer: Sized {
     ///
     /// Whatever kept it.
     fn rx(spec: &Spec, name: &str) -> Result<Self::Rx>;
+}
+
+/// A carrier that hands records over in place: nobody copies, and both sides touch a record's first and last eight
+/// bytes only.
+pub trait InPlace: Sized {
+    /// Its sending end.
+    type Placer: Place;
+    /// Its receiving end.
+    type Looker: Look;
+
+    /// Makes the sending end.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it.
+    fn placer(spec: &Spec) -> Result<Self::Placer>;
+
+    /// Makes the receiving end, waiting for the other one if need be.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it.
+    fn looker(spec: &Spec) -> Result<Self::Looker>;
+}
+
+/// The sending end of [`InPlace`].
+pub trait Place {
+    /// Has `fill` write a record of `size` bytes where the other side will find it; `false`: no room now.
+    fn try_place(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) -> bool;
+}
+
+/// The receiving end of [`InPlace`].
+pub trait Look {
+    /// Shows `look` what is there, in place.
+    fn look(&mut self, look: &mut impl FnMut(&[u8]));
 }
 
 /// The number that says that nothing more comes.

@@ -3,13 +3,19 @@
 use serde_json::Value;
 
 use crate::Result;
-use crate::peer::Peer;
+use crate::peer::{InPlace, Peer};
 use crate::role::Gate;
 use crate::spec::Spec;
 
+pub mod children;
+pub mod failover;
 pub mod fan;
 pub mod flow;
+pub mod idle;
+pub mod lend;
+pub mod open;
 pub mod trip;
+pub mod watch;
 
 /// One side of one work.
 pub type Side = fn(&Spec, &Gate) -> Result<Value>;
@@ -23,9 +29,17 @@ pub struct Entry {
     pub run: Side,
 }
 
-/// The table's entry for a peer.
+/// The table's entry for a peer that copies.
 pub fn entry<P: Peer>(name: &'static str) -> Entry {
     Entry { name, run: any::<P> }
+}
+
+/// The table's entry for a peer that also hands over in place.
+pub fn entry_in_place<P: Peer + InPlace>(name: &'static str) -> Entry {
+    Entry {
+        name,
+        run: |spec, gate| if spec.work == "lend" { lend::run::<P>(spec, gate) } else { any::<P>(spec, gate) },
+    }
 }
 
 /// Runs a side of a work that any peer can do.
@@ -35,9 +49,24 @@ pub fn entry<P: Peer>(name: &'static str) -> Entry {
 /// What went wrong.
 pub fn any<P: Peer>(spec: &Spec, gate: &Gate) -> Result<Value> {
     match spec.work.as_str() {
-        "flow" => flow::run::<P>(spec, gate),
-        "trip" => trip::run::<P>(spec, gate),
+        "flow" | "growth" => flow::run::<P>(spec, gate),
+        "trip" | trip::WAKE => trip::run::<P>(spec, gate),
         "fan" => fan::run::<P>(spec, gate),
-        other => Err(format!("no peer can do {other:?}").into()),
+        "open" => open::run::<P>(spec, gate),
+        other => Err(format!("not every peer can do {other:?}").into()),
+    }
+}
+
+/// Runs a side of a work that is Ringward's alone.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn own(spec: &Spec, gate: &Gate) -> Result<Value> {
+    match spec.work.as_str() {
+        "failover" => failover::run(spec, gate),
+        "idle" => idle::run(spec, gate),
+        "watch" => watch::run(spec, gate),
+        other => Err(format!("no work {other:?}").into()),
     }
 }

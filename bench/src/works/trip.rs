@@ -1,4 +1,5 @@
-//! Round trips: one side asks and waits, the other answers; both poll busily, unless the peer blocks.
+//! Round trips: one side asks and waits, the other answers. In `trip` both poll busily, unless the peer blocks; in
+//! `wake` both sleep until the other one wakes them, if the peer can.
 
 use std::time::Instant;
 
@@ -9,6 +10,9 @@ use crate::clock::{tick_length, ticks};
 use crate::peer::{LAST, Peer, Rx, Tx, check, stamp};
 use crate::role::{Gate, both};
 use crate::spec::Spec;
+
+/// The work in which both sides sleep.
+pub const WAKE: &str = "wake";
 
 /// Side 0 asks, side 1 answers.
 ///
@@ -41,6 +45,7 @@ pub fn run<P: Peer>(spec: &Spec, gate: &Gate) -> Result<Value> {
 
 fn ask(spec: &Spec, mut tx: impl Tx, mut rx: impl Rx) -> Value {
     let tick = tick_length();
+    let asleep = spec.work == WAKE;
     let mut payload = vec![0x5a; spec.size];
     let mut buf = vec![0; spec.size];
     let mut samples = Vec::with_capacity(1 << 22);
@@ -51,7 +56,7 @@ fn ask(spec: &Spec, mut tx: impl Tx, mut rx: impl Rx) -> Value {
         let from = ticks();
         tx.send(&payload);
         tx.flush();
-        let len = rx.recv(&mut buf);
+        let len = if asleep { rx.wait(&mut buf) } else { rx.recv(&mut buf) };
         let to = ticks();
         assert_eq!(check(&buf[..len], spec.size), number, "the answer to another question");
         // The first ones fault pages in.
@@ -74,8 +79,9 @@ fn ask(spec: &Spec, mut tx: impl Tx, mut rx: impl Rx) -> Value {
 
 fn answer(spec: &Spec, mut rx: impl Rx, mut tx: impl Tx) -> Value {
     let mut buf = vec![0; spec.size];
+    let asleep = spec.work == WAKE;
     loop {
-        let len = rx.recv(&mut buf);
+        let len = if asleep { rx.wait(&mut buf) } else { rx.recv(&mut buf) };
         let number = check(&buf[..len], spec.size);
         tx.send(&buf[..len]);
         tx.flush();
