@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use crate::Result;
 use crate::harness::Line;
 use crate::line::Class;
-use crate::page::{bytes, short};
+use crate::page::short;
 use crate::summary::Pick;
 
 /// A named line through points.
@@ -17,14 +17,26 @@ type Series = (String, Vec<(f64, f64)>);
 type Say<'a> = &'a dyn Fn(&f64) -> String;
 
 const SIZE: (u32, u32) = (760, 430);
+/// Share of the width that is left free for the names.
+const FOR_NAMES: f64 = 0.32;
+
+/// Bytes in powers of ten, where the axis has its marks.
+fn decimal(bytes: f64) -> String {
+    match bytes.round() {
+        b if b >= 1e9 => format!("{} GB", b / 1e9),
+        b if b >= 1e6 => format!("{} MB", b / 1e6),
+        b if b >= 1e3 => format!("{} kB", b / 1e3),
+        b => format!("{b} B"),
+    }
+}
 
 /// Both axes are logarithmic. Nothing is written if there is nothing to show.
 fn draw(path: &Path, title: &str, (x_name, say_x): (&str, Say<'_>), y_name: &str, all: &[Series]) -> Result<()> {
     let points = || all.iter().flat_map(|(_, points)| points).filter(|(x, y)| *x > 0.0 && *y > 0.0);
-    let range = |of: fn(&(f64, f64)) -> f64| {
+    let range = |of: fn(&(f64, f64)) -> f64, room: f64| {
         let least = points().map(of).fold(f64::INFINITY, f64::min);
         let most = points().map(of).fold(0.0, f64::max);
-        least / 1.15..most * 1.3
+        least / 1.15..most * 1.15 * (most / least).powf(room)
     };
     if points().count() < 2 {
         return Ok(());
@@ -36,7 +48,7 @@ fn draw(path: &Path, title: &str, (x_name, say_x): (&str, Say<'_>), y_name: &str
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(64)
-        .build_cartesian_2d(range(|p| p.0).log_scale(), range(|p| p.1).log_scale())?;
+        .build_cartesian_2d(range(|p| p.0, FOR_NAMES).log_scale(), range(|p| p.1, 0.0).log_scale())?;
     chart
         .configure_mesh()
         .x_desc(x_name)
@@ -87,7 +99,7 @@ fn medians(
 /// What drawing or the file system said.
 pub fn plots(lines: &[Line], into: &Path) -> Result<()> {
     std::fs::create_dir_all(into)?;
-    let size: Say<'_> = &|x| bytes(x.round() as usize);
+    let size: Say<'_> = &|x| decimal(*x);
     let number: Say<'_> = &|x| format!("{}", x.round());
     let by_size = |pick: Pick<'static>, size| pick.size(size as usize);
     for class in [Class::Near, Class::Far] {

@@ -36,6 +36,37 @@ fn every_reader_of_a_fan_gets_everything() {
 }
 
 #[test]
+fn records_are_handed_over_in_place() {
+    let values = run(program(), &spec("lend", "ringward-header", 4096, 0), 2).unwrap();
+    assert_eq!(values["records"], values["sent"]);
+}
+
+#[test]
+fn who_sleeps_is_woken() {
+    for peer in ["ringward", "futex"] {
+        let values = run(program(), &spec("wake", peer, 64, 0), 2).unwrap();
+        assert!(values["p50_ns"].as_f64().unwrap() > 0.0, "{peer}");
+    }
+}
+
+#[test]
+fn a_successor_is_heard_and_a_bare_lock_changes_hands() {
+    let values = run(program(), &spec("failover", "ringward-own", 64, 2), 1).unwrap();
+    assert_eq!(values["samples"], 2);
+    assert!(values["p50_us"].as_f64().unwrap() > 0.0 && values["floor_p50_us"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn what_is_opened_looked_at_or_waits_is_measured() {
+    let opened = run(program(), &spec("open", "ringward", 64, 0), 1).unwrap();
+    assert!(opened["create_us"].as_f64().unwrap() > 0.0 && opened["samples"].as_u64().unwrap() >= 20);
+    let watched = run(program(), &spec("watch", "ringward-own", 64, 3), 1).unwrap();
+    assert!(watched["first_us"].as_f64().unwrap() > 0.0);
+    let idle = run(program(), &spec("idle", "ringward-own", 64, 0), 1).unwrap();
+    assert!(["reader", "standby", "watchdog"].iter().all(|role| idle.contains_key(&format!("{role}_us_per_s"))));
+}
+
+#[test]
 fn what_goes_wrong_is_said() {
     let said = run(program(), &spec("flow", "nobody", 8, 0), 1).unwrap_err().to_string();
     assert!(said.contains("instead of ready"), "{said}");
