@@ -138,7 +138,7 @@ fn namespaces(root: &Path) -> Vec<Seen> {
 }
 
 fn orphans(namespaces: &[Seen]) -> Finding {
-    let sick = ["corrupt", "truncated", "leaked lock", "stalled", "foreign", "incompatible", "unknowable"];
+    let sick = ["corrupt", "truncated", "leaked lock", "dying", "stalled", "foreign", "incompatible", "unknowable"];
     let count = |verdicts: &dyn Fn(&str) -> bool| -> usize {
         let all = namespaces.iter().filter_map(|namespace| namespace.verdicts.as_ref().ok());
         all.flatten().filter(|(verdict, _)| verdicts(verdict)).map(|(_, count)| count).sum()

@@ -26,6 +26,10 @@ impl Stop {
     /// Takes the two signals over, and SIGHUP if it `reloads`: else that ends the process as ever. Call it before any other thread is
     /// started: they inherit that the signals are blocked.
     pub(crate) fn install(reloads: bool) -> Result<Stop, Failure> {
+        // A file beyond the limit is an error that is told, not a death: blocked, the signal does nothing, and the call says EFBIG.
+        let mut unheard = SigSet::empty();
+        unheard.add(Signal::SIGXFSZ);
+        unheard.thread_block().map_err(|error| Failure::system("block SIGXFSZ", error))?;
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);

@@ -76,3 +76,18 @@ fn it_sees_limits_and_roots_that_are_in_the_way() {
     let check = check(&document, "file-system");
     assert!(check["health"] == "bad" && check["advice"].as_str().unwrap().contains("RW-NS-FS"), "{check}");
 }
+
+#[test]
+fn a_segment_beyond_the_limit_of_files_is_refused_and_told() {
+    let bed = Bed::new();
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -f 100; exec \"$0\" send c", env!("CARGO_BIN_EXE_ringward")])
+        .env("RINGWARD_ROOT", bed.root())
+        .env("RINGWARD_NAMESPACE", "test")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(limited.status.code(), Some(1), "{said}");
+    assert!(said.contains("[RW-BUILD-LARGE]"), "{said}");
+}
