@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::exit::Failure;
@@ -95,10 +96,16 @@ pub(crate) fn open(path: &Path) -> Result<FrameFile, Failure> {
 fn put_aside(path: &Path, file: &mut File) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".torn");
-    let mut aside = OpenOptions::new().write(true).create_new(true).open(name)?;
+    // Whoever may not read the one may not read the other.
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    let mut aside = OpenOptions::new().write(true).create_new(true).mode(mode).open(&name)?;
     file.seek(SeekFrom::Start(0))?;
-    std::io::copy(file, &mut aside)?;
-    aside.sync_all()
+    let copied = std::io::copy(file, &mut aside).and_then(|_| aside.sync_all());
+    if copied.is_err() {
+        // Half a copy would stand in the way of the next start.
+        let _ = std::fs::remove_file(&name);
+    }
+    copied
 }
 
 #[cfg(test)]

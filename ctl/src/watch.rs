@@ -255,7 +255,10 @@ fn descriptors() -> usize {
         }
     }
     let most = limit.current.unwrap_or(1 << 20);
-    usize::try_from(most / 4 * 3).unwrap_or(usize::MAX)
+    // Each is a mapping of a segment, too, and these are limited for each process.
+    let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let maps = maps.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65_530);
+    usize::try_from((most / 4 * 3).min(maps / 4)).unwrap_or(usize::MAX)
 }
 
 fn builder(namespace: &Namespace, settings: &Settings, sent: &Sender<Notice>) -> WatchdogBuilder {

@@ -84,6 +84,8 @@ pub struct Reader {
     auto_release: bool,
     /// Generations that were left, and when the first of them was: their memory is given back when there is nothing better to do.
     left: Option<(Vec<Arc<Segment>>, Instant)>,
+    /// The thread that does so where there is never nothing better to do.
+    freeing: Option<std::thread::JoinHandle<()>>,
 }
 
 enum Step {
@@ -140,6 +142,7 @@ impl Reader {
                 spin: None,
                 auto_release: true,
                 left: None,
+                freeing: None,
             });
         }
         Err(OpenError::Busy { tries: TRIES })
@@ -363,6 +366,7 @@ impl Reader {
 
     /// Gives the place up for good, a durable one too.
     pub fn forget(mut self) {
+        self.clear_up_now();
         if let Some(mut ring) = self.ring.take() {
             ring.release();
             drop(ring.forget());
@@ -475,16 +479,31 @@ impl Reader {
     }
 
     /// Giving back the memory of a large generation takes the kernel tens of milliseconds; while records come without a pause, another thread
-    /// has it done. (Here, if the system has no thread to spare.)
+    /// has it done: one at a time. (Here, if that one can't keep up, or the system has no thread to spare.)
     #[cold]
     fn clear_up_beside(&mut self) {
-        let due = |(left, when): &mut (Vec<_>, Instant)| left.len() > MOST_LEFT || when.elapsed() >= BUSY;
+        let busy = self.freeing.as_ref().is_some_and(|thread| !thread.is_finished());
+        let due = |(left, when): &mut (Vec<Arc<Segment>>, Instant)| {
+            left.len() > MOST_LEFT || (!busy && when.elapsed() >= BUSY)
+        };
         let Some((left, _)) = self.left.take_if(due) else { return };
+        if busy {
+            return give_back(left, &self.dir, &self.channel);
+        }
+        // Its place there is nobody's any more, whenever the thread comes to it.
+        for segment in &left {
+            if let Err(error) = segment.drop_reader_bytes() {
+                debug!(%error, "giving a reader's byte back");
+            }
+        }
         let (dir, channel) = (self.dir.clone(), self.channel.clone());
         let work = move || give_back(left, &dir, &channel);
-        let thread = std::thread::Builder::new().name("ringward-free".into()).stack_size(256 << 10);
-        if let Err(error) = thread.spawn(work) {
-            debug!(%error, "no thread to give memory back: it was given back here");
+        match std::thread::Builder::new().name("ringward-free".into()).stack_size(256 << 10).spawn(work) {
+            Ok(thread) => self.freeing = Some(thread),
+            Err(error) => {
+                debug!(%error, "no thread to give memory back: it was given back here");
+                give_back(Vec::new(), &self.dir, &self.channel);
+            }
         }
     }
 

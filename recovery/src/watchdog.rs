@@ -168,7 +168,6 @@ impl Watchdog {
     pub fn tick(&mut self) -> Report {
         // Whose process has ended is watched no more, and so its channels are looked at in full.
         self.vigil.drop_ended();
-        self.inbox.take_in();
         let mut report = Report::default();
         let names = match self.setup.namespace.channels() {
             Ok(mut names) => {
@@ -188,6 +187,7 @@ impl Watchdog {
                 Err(error) => debug!(%error, "looking for births that died"),
             }
         }
+        self.inbox.take_in();
         self.vigil.begin();
         self.viewer = Viewer::now();
         let mut before = std::mem::take(&mut self.known);

@@ -24,10 +24,11 @@ impl TrustedPeers {
     ///
     /// # Safety
     ///
-    /// For every segment that the value is used with, and as long as it is used there: no process writes to the segment's data except its
-    /// one writer, through this library, and nobody truncates the file, punches holes into it or wipes it. A peer that breaks this
-    /// races with the reads and writes of whoever was lent the bytes, which is undefined behaviour there. (A cut file alone is survived: its
-    /// bytes turn into zeros under whoever looks, and [`RecvError::Truncated`] says so afterwards.)
+    /// For every segment that the value is used with, and as long as it is used there: no process stores into the segment, its header
+    /// and reader table included, except through this library; it has one [`Writer`](crate::writer::Writer); nobody expels a reader
+    /// ([`succession::expel`](crate::succession::expel)) or frees its place while it looks; and nobody truncates the file, punches holes into
+    /// it or wipes it. Who breaks this changes bytes under a reference that somebody was lent, which is undefined behaviour there. (The
+    /// process is not killed by a cut all the same: the guard puts zeros there, and [`RecvError::Truncated`] says so afterwards.)
     pub const unsafe fn vouch() -> TrustedPeers {
         TrustedPeers(())
     }
@@ -84,6 +85,8 @@ impl<M: Memory> Reader<M> {
             }
             // In hand from here on: should this process die in `look`, the next one is told.
             let again = self.note_taken(at.sequence);
+            // Here too, should `look` unwind and this process go on.
+            self.redelivered_until = self.redelivered_until.max(at.sequence + 1);
             let result = look(at.sequence, header.record_type, bytes, again);
             if self.memory.poisoned() {
                 return Err(RecvError::Truncated { next: at.sequence });

@@ -134,7 +134,7 @@ pub struct Reader<M: Memory> {
     /// Everything in front of this was published and is not behind the end.
     pub(crate) limit: u64,
     /// Records in front of this sequence number were handed out before.
-    redelivered_until: u64,
+    pub(crate) redelivered_until: u64,
     light: bool,
     spin: u32,
     scratch: Vec<u8>,
@@ -405,7 +405,7 @@ impl<M: Memory> Reader<M> {
                 let data = self.memory.data();
                 let header = record::load(&data, &self.shape, at.position).filter(|h| self.expected(h));
                 let Some(header) = header.filter(|h| h.kind == RecordKind::DATA && h.len as usize > given) else {
-                    return Ok(None); // it has changed since: look again
+                    return self.lost(); // it has changed since, which no honest writer's does
                 };
                 let len = header.len as usize;
                 self.scratch.resize(len, 0);

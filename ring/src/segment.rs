@@ -344,6 +344,15 @@ impl Segment {
         lock::unlock(self.file.as_fd(), READER_BYTE + slot as u64)
     }
 
+    /// Gives back the reader's byte that this segment's file holds: for a reader that has left, and keeps the memory for a while.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn drop_reader_bytes(&self) -> io::Result<()> {
+        lock::unlock_range(self.file.as_fd(), READER_BYTE, MAX_SLOTS.into())
+    }
+
     /// Whether a reader that was copied into `slot` still drains an older generation.
     fn elder_lives(&self, slot: usize) -> bool {
         let byte = READER_BYTE + slot as u64;

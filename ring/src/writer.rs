@@ -116,7 +116,8 @@ impl<M: Memory> Writer<M> {
     /// Takes up writing on a segment that nobody has written to yet.
     ///
     /// The caller holds the writer byte of a segment that it built. That is what makes it the only one: a second writer on
-    /// the same segment is a bug of the caller, and shows as damaged records, never as undefined behaviour.
+    /// the same segment is a bug of the caller, and shows as damaged records, never as undefined behaviour (unless it fills them in place: see
+    /// [`TrustedPeers`](crate::lend::TrustedPeers)).
     pub fn new(memory: M) -> Writer<M> {
         let shape = memory.shape();
         let start = Mark { position: 0, sequence: shape.first_sequence };

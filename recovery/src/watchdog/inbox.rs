@@ -10,6 +10,9 @@ use std::sync::Arc;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tracing::debug;
 
+/// Most that is taken in at once: twice what the kernel keeps unless told otherwise.
+const MOST: usize = 32 << 10;
+
 /// One descriptor for all folders.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
@@ -63,29 +66,73 @@ impl Inbox {
     /// Takes in what was told since the last time.
     pub(super) fn take_in(&mut self) {
         self.stirred.clear();
-        self.overflowed = false;
+        if std::mem::take(&mut self.overflowed) {
+            // Begun anew: what the old one still has to tell, of folders that are watched no more, could fill it again for ever.
+            *self = Inbox::new();
+        }
         let Some(fd) = &self.fd else { return };
         let mut room = [MaybeUninit::uninit(); 16 << 10];
         let mut told = inotify::Reader::new(fd, &mut room);
-        loop {
+        // As many as it holds, and no more: whoever makes more of them meanwhile does not keep us here.
+        for _ in 0..MOST {
             match told.next() {
                 Ok(event) => {
                     self.overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
                     self.stirred.insert(event.wd());
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::AGAIN) => return,
                 Err(error) => {
                     debug!(%error, "reading what inotify tells");
-                    self.overflowed = true;
                     break;
                 }
             }
         }
+        self.overflowed = true;
     }
 
     /// Whether something was told about it.
     pub(super) fn stirred(&self, watched: &Watched) -> bool {
-        self.overflowed || self.stirred.contains(&watched.number)
+        let mine = self.fd.as_ref().is_some_and(|fd| Arc::ptr_eq(fd, &watched.inotify));
+        !mine || self.overflowed || self.stirred.contains(&watched.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_happens_in_a_folder_is_told_once_and_after_too_much_of_it_everything_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = std::fs::File::open(dir.path()).unwrap();
+        let mut inbox = Inbox::new();
+        let Some(watched) = inbox.watch(folder.as_fd()) else {
+            println!("SKIPPED: this system has no inotify watch left");
+            return;
+        };
+        inbox.take_in();
+        assert!(!inbox.stirred(&watched));
+        std::fs::write(dir.path().join("new"), b"x").unwrap();
+        inbox.take_in();
+        assert!(inbox.stirred(&watched));
+        inbox.take_in();
+        assert!(!inbox.stirred(&watched), "told once");
+        // More than it takes in at once: alternating, so that the kernel does not put them together.
+        let other = dir.path().join("other");
+        std::fs::write(&other, b"x").unwrap();
+        for _ in 0..MOST {
+            std::fs::File::options().append(true).open(dir.path().join("new")).unwrap().set_len(1).unwrap();
+            std::fs::File::options().append(true).open(&other).unwrap().set_len(1).unwrap();
+        }
+        inbox.take_in();
+        assert!(inbox.overflowed && inbox.stirred(&watched));
+        inbox.take_in();
+        assert!(!inbox.overflowed && inbox.stirred(&watched), "watched by the old one: it can't be known");
+        let again = inbox.watch(folder.as_fd()).unwrap();
+        inbox.take_in();
+        assert!(!inbox.stirred(&again));
     }
 }

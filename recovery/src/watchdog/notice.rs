@@ -68,7 +68,7 @@ pub struct Report {
     /// Drained generations, unlinked.
     pub drained: usize,
     /// Channels at which a glance was enough: nothing had changed since the last full look. In their evidence, who reads and who stands by is as of
-    /// that look, some seconds ago at most.
+    /// that look, half a minute ago at most.
     pub glances: usize,
     /// The namespace itself could not be read.
     pub error: Option<String>,

@@ -131,6 +131,7 @@ fn replace(start: usize, len: usize) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
     // SAFETY: only called by `cure` within a live entry's range (invariant 2), which its owner keeps mapped and which no
     // safe reference to plain memory points into: all access to a mapping is by atomics and raw copies that bear a change.
+    // (What was lent is vouched for: nobody cuts the file then.)
     let new = unsafe { libc::mmap(ptr::with_exposed_provenance_mut(start), len, protection, flags, -1, 0) };
     new != libc::MAP_FAILED
 }

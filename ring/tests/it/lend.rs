@@ -86,6 +86,8 @@ fn a_reader_that_dies_while_it_looks_has_had_the_record_in_hand() {
         let _ = reader.lend(PEERS, |_, _, _, _| std::panic::resume_unwind(Box::new(())));
     }));
     assert!(died.is_err());
+    // Nor does this process, if it goes on, take it for a new one.
+    assert_eq!(reader.lend(PEERS, |_, _, _, again| again), Ok(Lent::Looked(true)));
     let slot = reader.slot();
     drop(reader.abandon());
     let mut again = bed.attach(Access::Reader).claim(slot, &card("durable", Kind::DURABLE)).unwrap();
