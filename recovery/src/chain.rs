@@ -32,16 +32,27 @@ pub(crate) enum Found {
 }
 
 /// Opens generation `number`.
-pub(crate) fn find(dir: &ChannelDir, number: u64, access: Access, trust: &Trust) -> Found {
+///
+/// # Errors
+///
+/// What the system said, if that tells nothing about the generation: no descriptor or memory left, no permission, an interrupted
+/// call. Nothing may be concluded from it: a generation that is taken for broken is followed, passed over or taken away.
+pub(crate) fn find(dir: &ChannelDir, number: u64, access: Access, trust: &Trust) -> Result<Found, OpenError> {
     let name = generation_name(number);
     match Segment::attach(dir.fd(), &name, access, trust) {
-        Ok(segment) => Found::Segment(Arc::new(segment)),
-        Err(AttachError::Open(FileOpenError::NotFound)) => Found::Missing,
+        Ok(segment) => Ok(Found::Segment(Arc::new(segment))),
+        Err(AttachError::Open(FileOpenError::NotFound)) => Ok(Found::Missing),
+        Err(error) if says_nothing(&error) => Err(OpenError::Attach(error)),
         Err(error) => {
             let file = file::open_checked(dir.fd(), &name, access != Access::Inspect, trust).ok();
-            Found::Broken(error, file)
+            Ok(Found::Broken(error, file))
         }
     }
+}
+
+/// Whether an error is the system's or ours, and not the file's.
+fn says_nothing(error: &AttachError) -> bool {
+    matches!(Verdict::of_error(error), Verdict::Unknowable | Verdict::NotPermitted) && !canary!("unknowable-is-broken")
 }
 
 /// Whether a living process holds the writer byte of a file that can't be attached.
@@ -86,7 +97,7 @@ pub(crate) fn settle(
 /// A candidate's linker may have died: decides its predecessor's successor word, and opens it if it is the one.
 fn help(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>, trust: &Trust) -> Result<Standing, OpenError> {
     let before = match number.checked_sub(1).filter(|n| *n > 0) {
-        Some(before) => find(dir, before, Access::Successor, trust),
+        Some(before) => find(dir, before, Access::Successor, trust)?,
         None => Found::Missing,
     };
     match before {
@@ -136,8 +147,8 @@ pub(crate) fn finish_close(segment: &Arc<Segment>, number: u64) -> Result<(), Op
 }
 
 /// Files of the generations before `number` that have a name, oldest first.
-pub(crate) fn elders(dir: &ChannelDir, number: u64, trust: &Trust) -> Vec<Arc<File>> {
-    let numbers = dir.generations().unwrap_or_default();
+pub(crate) fn elders(dir: &ChannelDir, number: u64, trust: &Trust) -> io::Result<Vec<Arc<File>>> {
+    let numbers = dir.generations()?;
     open_files(dir, numbers.into_iter().filter(|n| *n < number), trust)
 }
 
@@ -160,7 +171,7 @@ pub(crate) fn tidy(dir: &ChannelDir, trust: &Trust, wipe: bool) -> Result<Tidied
         if rest.is_empty() {
             break;
         }
-        match find(dir, oldest, Access::Successor, trust) {
+        match find(dir, oldest, Access::Successor, trust)? {
             Found::Missing => {}
             // Not damaged, but a newer build's: its readers and writers can read it, and it is theirs to take away.
             Found::Broken(error, _)
@@ -224,7 +235,7 @@ fn unlinkable(dir: &ChannelDir, number: u64, segment: &Arc<Segment>, trust: &Tru
         Ok(End::Undecided) | Err(_) => return Ok(false),
         Ok(End::At(_) | End::Unknown) => {}
     }
-    match find(dir, number + 1, Access::Successor, trust) {
+    match find(dir, number + 1, Access::Successor, trust)? {
         Found::Segment(next) => {
             if !confirm(segment, &next, number + 1)? || succession::state(&next) == State::CANDIDATE {
                 return Ok(false);
@@ -234,6 +245,6 @@ fn unlinkable(dir: &ChannelDir, number: u64, segment: &Arc<Segment>, trust: &Tru
         Found::Broken(..) if matches!(succession::successor(segment), Ok(Successor::Segment(_))) => {}
         Found::Broken(..) | Found::Missing => return Ok(false),
     }
-    segment.set_elders(elders(dir, number, trust));
+    segment.set_elders(elders(dir, number, trust).map_err(OpenError::system("open older generations"))?);
     Ok(succession::drained(segment) == Drained::Yes || canary!("drained-not-asked"))
 }

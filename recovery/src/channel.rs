@@ -12,6 +12,7 @@ use ringward_ring::sys::file::FileKey;
 use ringward_ring::sys::lock::Held;
 use ringward_ring::table::{self, From, ReaderName, SlotReading};
 use ringward_ring::word::{End, Kind, State};
+use rustix::io::Errno;
 use tracing::debug;
 
 use crate::beat::Leftover;
@@ -234,10 +235,13 @@ impl Channel {
     }
 
     pub(crate) fn open_dir(&self) -> Result<ChannelDir, OpenError> {
-        let dir = self
-            .namespace
-            .channel_dir(&self.name)
-            .map_err(|source| OpenError::Squatted { channel: self.name.to_string(), source })?;
+        let dir = self.namespace.channel_dir(&self.name).map_err(|source| match Errno::from_io_error(&source) {
+            // That says nothing about what has the name.
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::INTR) => {
+                OpenError::System { doing: "open the channel's directory", source }
+            }
+            _ => OpenError::Squatted { channel: self.name.to_string(), source },
+        })?;
         dir.ok_or_else(|| OpenError::Missing {
             channel: self.name.to_string(),
             namespace: self.namespace.path().display().to_string(),
@@ -277,7 +281,7 @@ impl Channel {
             };
             let found = match at_hand {
                 Some((at_hand, segment)) if at_hand == number && segment.recheck().is_ok() => Found::Segment(segment),
-                _ => chain::find(&dir, number, Access::Successor, &trust),
+                _ => chain::find(&dir, number, Access::Successor, &trust)?,
             };
             let segment = match found {
                 Found::Missing => continue,
@@ -385,9 +389,10 @@ impl Generation {
         use ringward_ring::memory::Memory;
         use std::sync::atomic::Ordering;
         let seen = match chain::find(dir, number, Access::Inspect, trust) {
-            Found::Missing => Err("it was unlinked just now".to_owned()),
-            Found::Broken(error, _) => Err(error.to_string()),
-            Found::Segment(segment) => {
+            Ok(Found::Missing) => Err("it was unlinked just now".to_owned()),
+            Ok(Found::Broken(error, _)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+            Ok(Found::Segment(segment)) => {
                 let identity = *segment.identity();
                 let readers = segment
                     .slots()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringward_ring::canary;
-use ringward_ring::sys::file::{self, FileKey, Trust};
+use ringward_ring::sys::file::{self, FileKey, OpenError as FileOpenError, Trust};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
 /// Environment variable that names the root where no builder does.
@@ -416,12 +416,22 @@ pub(crate) fn try_flock(dir: &impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Opens the files of some generations, oldest first, as far as they are there.
-pub(crate) fn open_files(dir: &ChannelDir, numbers: impl Iterator<Item = u64>, trust: &Trust) -> Vec<Arc<File>> {
-    numbers
-        .filter_map(|number| file::open_checked(dir.fd(), &generation_name(number), true, trust).ok())
-        .map(Arc::new)
-        .collect()
+/// Opens the files of some generations, oldest first, as far as they are there and to be trusted. All of those or none: whoever
+/// reads in one that is left out would count as gone.
+pub(crate) fn open_files(
+    dir: &ChannelDir,
+    numbers: impl Iterator<Item = u64>,
+    trust: &Trust,
+) -> io::Result<Vec<Arc<File>>> {
+    let mut files = Vec::new();
+    for number in numbers {
+        match file::open_checked(dir.fd(), &generation_name(number), true, trust) {
+            Ok(file) => files.push(Arc::new(file)),
+            Err(FileOpenError::Other(error) | FileOpenError::PermissionDenied(error)) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -439,7 +439,8 @@ impl Reader {
             && !canary!("close-not-finished");
         if unfinished {
             let trust = self.channel.namespace().trust();
-            if let Found::Segment(ours) = chain::find(&self.dir, generation, Access::Successor, trust)
+            if let Found::Segment(ours) =
+                chain::find(&self.dir, generation, Access::Successor, trust).map_err(Box::new)?
                 && ours.key() == segment.key()
             {
                 chain::finish_close(&ours, generation).map_err(Box::new)?;
@@ -552,12 +553,13 @@ impl Reader {
         let gone = match newest {
             None => succession::state(ours) != State::CLOSED,
             Some(number) => match chain::find(&self.dir, number, Access::Inspect, self.channel.namespace().trust()) {
-                Found::Segment(newest) => {
+                Ok(Found::Segment(newest)) => {
                     generation = number;
                     let state = succession::state(&newest);
                     !held(&newest) && state != State::CLOSED && state != State::CANDIDATE
                 }
-                Found::Missing | Found::Broken(..) => false,
+                // What can't be looked at is told by whoever goes there.
+                Ok(Found::Missing | Found::Broken(..)) | Err(_) => false,
             },
         };
         if gone && !canary!("death-not-told") {
@@ -575,12 +577,20 @@ impl Reader {
         let Some(ring) = &self.ring else { return Ok(()) };
         let channel_id = ring.memory().identity().channel;
         let held = ring.memory().writer_held().map_or(true, |held| held == Held::Exclusive);
-        if let Ok(dir) = self.channel.open_dir() {
+        let again = match self.channel.open_dir() {
+            Ok(dir) => Some(dir),
+            Err(OpenError::Missing { .. } | OpenError::Squatted { .. }) => None,
+            Err(error) => return Err(Box::new(error).into()),
+        };
+        if let Some(dir) = again {
             let trust = *self.channel.namespace().trust();
-            let same = dir.generations().unwrap_or_default().into_iter().any(|number| {
-                matches!(chain::find(&dir, number, Access::Inspect, &trust),
-                    Found::Segment(segment) if segment.identity().channel == channel_id)
-            });
+            let mut same = false;
+            for number in
+                dir.generations().map_err(|source| Box::new(OpenError::System { doing: "list the channel", source }))?
+            {
+                let found = chain::find(&dir, number, Access::Inspect, &trust).map_err(Box::new)?;
+                same |= matches!(found, Found::Segment(segment) if segment.identity().channel == channel_id);
+            }
             if same {
                 info!("the channel's directory was removed and made anew: following");
                 self.dir = dir;
@@ -627,7 +637,7 @@ impl Reader {
         let (slot, next) = (ring.slot(), ring.next().sequence);
         let system = |doing| move |source| Box::new(OpenError::System { doing, source });
         for number in self.dir.generations().map_err(system("list the channel"))?.into_iter().filter(|n| *n > from) {
-            let segment = match chain::find(&self.dir, number, Access::Reader, &trust) {
+            let segment = match chain::find(&self.dir, number, Access::Reader, &trust).map_err(Box::new)? {
                 Found::Segment(segment) => segment,
                 Found::Missing => return Ok(Step::NotYet),
                 // Cut as well: what it held is lost too, and whatever follows it tells how much that was.
@@ -703,7 +713,7 @@ impl Reader {
 
     /// A candidate whose linker may have died.
     fn help(&self, number: u64, trust: &ringward_ring::sys::file::Trust) -> Result<(), ReceiveError> {
-        if let Found::Segment(candidate) = chain::find(&self.dir, number, Access::Successor, trust) {
+        if let Found::Segment(candidate) = chain::find(&self.dir, number, Access::Successor, trust).map_err(Box::new)? {
             match chain::settle(&self.dir, number, &candidate, trust) {
                 Ok(standing) => debug!(number, ?standing, "helped a candidate"),
                 // Ours can't be read any more, and its writer is about to follow itself.
@@ -783,7 +793,7 @@ fn join_beside(
     from: From,
     trust: &ringward_ring::sys::file::Trust,
 ) -> Result<Joining, JoinError> {
-    segment.set_elders(chain::elders(dir, number, trust));
+    segment.set_elders(chain::elders(dir, number, trust)?);
     let joined = segment.join(card, from);
     // A reader does not keep older generations' memory alive.
     segment.set_elders(Vec::new());
@@ -850,14 +860,14 @@ fn claim_from_below(channel: &Channel, dir: &ChannelDir, card: &ReaderCard) -> R
         numbers.reverse();
     }
     for number in numbers {
-        let segment = match chain::find(dir, number, Access::Reader, &trust) {
+        let segment = match chain::find(dir, number, Access::Reader, &trust)? {
             Found::Segment(segment) => segment,
             Found::Missing if below.is_none() => return Ok(Below::LookAgain),
             Found::Missing | Found::Broken(..) => continue,
         };
         if matches!(succession::state(&segment), State::CANDIDATE | State::RETIRED) {
             // A rival's that was not confirmed, or has withdrawn: nobody reads there.
-            if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust)
+            if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust)?
                 && chain::settle(dir, number, &candidate, &trust)? == Standing::LookAgain
             {
                 return Ok(Below::LookAgain);
@@ -911,7 +921,7 @@ fn join_newest(
         crate::succession::remove_empty(channel, dir)?;
         return Ok(None);
     };
-    let segment = match chain::find(dir, number, Access::Reader, &trust) {
+    let segment = match chain::find(dir, number, Access::Reader, &trust)? {
         Found::Segment(segment) => segment,
         Found::Missing => return Ok(None),
         Found::Broken(source, _) if Verdict::of_error(&source) == Verdict::Incompatible => {
@@ -921,7 +931,7 @@ fn join_newest(
     };
     let state = succession::state(&segment);
     if (state == State::CANDIDATE && !canary!("candidate-joined")) || state == State::RETIRED {
-        if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust) {
+        if let Found::Segment(candidate) = chain::find(dir, number, Access::Successor, &trust)? {
             chain::settle(dir, number, &candidate, &trust)?;
         }
         std::thread::yield_now();
@@ -1026,7 +1036,9 @@ pub(crate) fn forget(channel: &Channel, name: ReaderName) -> Result<bool, OpenEr
             // Free for a moment, and somebody took it: that is another reader.
             Err(OpenError::NameHeld { .. }) if found => return Ok(true),
             Ok(false) => {
-                chain::tidy(&dir, &trust, channel.config().wipe)?;
+                if let Err(error) = chain::tidy(&dir, &trust, channel.config().wipe) {
+                    debug!(%error, "tidying after a reader was forgotten");
+                }
                 return Ok(found);
             }
             Err(error) => return Err(error),
@@ -1042,7 +1054,7 @@ fn forget_once(dir: &ChannelDir, name: ReaderName, trust: &file::Trust) -> Resul
     // Hold its byte everywhere first: from below, as its holder would.
     let mut holding = Vec::new();
     for number in dir.generations().map_err(OpenError::system("list the channel"))? {
-        if let Found::Segment(segment) = chain::find(dir, number, Access::Reader, trust)
+        if let Found::Segment(segment) = chain::find(dir, number, Access::Reader, trust)?
             && let Some(slot) = find_slot(&segment, &card, None)
         {
             if !segment.hold_reader(slot).map_err(OpenError::system("lock a reader's byte"))? {

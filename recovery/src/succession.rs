@@ -108,7 +108,8 @@ pub(crate) fn follow(
         End::Unknown | End::Undecided => (None, old.identity().first_sequence + UNKNOWN_JUMP),
     };
     // 4. Fill in the next generation: every durable or locked slot, whoever has not come over yet.
-    let mut elders = open_files(dir, numbers.into_iter().filter(|n| *n < number), trust);
+    let mut elders = open_files(dir, numbers.into_iter().filter(|n| *n < number), trust)
+        .map_err(OpenError::system("open older generations"))?;
     old.set_elders(elders.clone());
     let (mut carried, damaged) = table::to_carry(old);
     let lost_table = ringward_ring::memory::Memory::poisoned(old);
@@ -144,7 +145,7 @@ pub(crate) fn follow(
         Ok(next) => Arc::new(next),
         Err((LinkError::Taken, prepared)) => {
             // Somebody else was first: help it through step 5, then go by it.
-            if let Found::Segment(other) = chain::find(dir, number + 1, Access::Successor, trust) {
+            if let Found::Segment(other) = chain::find(dir, number + 1, Access::Successor, trust)? {
                 chain::confirm(old, &other, number + 1)?;
             }
             return Ok(Followed::LookAgain(Some(prepared)));
@@ -182,7 +183,7 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
     let mut channel_id = rand::random();
     for before in dir.generations().map_err(OpenError::system("list the channel"))? {
         if before < number
-            && let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust)
+            && let Found::Segment(elder) = chain::find(dir, before, Access::Inspect, trust)?
         {
             let identity = elder.identity();
             channel_id = identity.channel;
@@ -190,6 +191,7 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
             carried = table::to_carry(&elder).0;
         }
     }
+    let elders = chain::elders(dir, number + 1, trust).map_err(OpenError::system("open older generations"))?;
     let mut next = prepare(channel, dir, slots_for(&carried))?;
     let place = Place {
         channel: channel_id,
@@ -213,7 +215,7 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
                 "followed a generation that can't be read: an unknown number of records is lost"
             );
             name_in_elder(dir, number, &next, trust);
-            next.set_elders(chain::elders(dir, number + 1, trust));
+            next.set_elders(elders);
             if let Err(error) = chain::tidy(dir, trust, false) {
                 debug!(%error, "tidying after a broken generation");
             }
@@ -228,7 +230,7 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
 /// `next` then, or nothing could ever take it away.
 fn name_in_elder(dir: &ChannelDir, number: u64, next: &Segment, trust: &Trust) {
     if let Some(before) = number.checked_sub(1).filter(|n| *n > 0)
-        && let Found::Segment(elder) = chain::find(dir, before, Access::Successor, trust)
+        && let Ok(Found::Segment(elder)) = chain::find(dir, before, Access::Successor, trust)
         && matches!(succession::end(&elder), Ok(End::At(_) | End::Unknown))
     {
         match succession::decide_successor(&elder, next.identity().segment) {
@@ -257,7 +259,7 @@ fn make_room(channel: &Channel, dir: &ChannelDir) -> Result<Vec<u64>, OpenError>
     }
     let excess = numbers.len() + 1 - config.chain_limit;
     for number in &numbers[..excess] {
-        if let Found::Segment(oldest) = chain::find(dir, *number, Access::Successor, trust) {
+        if let Found::Segment(oldest) = chain::find(dir, *number, Access::Successor, trust)? {
             warn!(generation = number, "dropped: the chain of undrained generations is full");
             dir.unlink(*number, oldest.key()).map_err(OpenError::system("drop the oldest generation"))?;
         }

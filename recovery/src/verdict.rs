@@ -7,6 +7,7 @@ use ringward_ring::segment::AttachError;
 use ringward_ring::sys::file::OpenError as FileError;
 use ringward_ring::word::State;
 
+use crate::error::OpenError;
 use crate::owner::Whereabouts;
 
 /// What is concluded of a channel.
@@ -61,6 +62,15 @@ impl Verdict {
             Verdict::Incompatible => "RW-WD-INCOMPATIBLE",
             Verdict::NotPermitted => "RW-WD-PERMISSION",
             Verdict::Unknowable => "RW-WD-UNKNOWABLE",
+        }
+    }
+
+    /// What a failure to look at a channel says of it.
+    pub(crate) fn of_failure(error: &OpenError) -> Verdict {
+        match error {
+            OpenError::Attach(error) | OpenError::Damaged { source: error, .. } => Verdict::of_error(error),
+            OpenError::DamagedWord { .. } => Verdict::Corrupt,
+            _ => Verdict::Unknowable,
         }
     }
 

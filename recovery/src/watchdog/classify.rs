@@ -56,9 +56,13 @@ impl Watchdog {
             evidence.generation = Some(number);
             let access = if self.setup.action == Action::Report { Access::Inspect } else { Access::Successor };
             let segment = match chain::find(dir, number, access, &trust) {
-                Found::Missing => continue,
-                Found::Segment(segment) => segment,
-                Found::Broken(error, file) => {
+                Ok(Found::Missing) => continue,
+                Ok(Found::Segment(segment)) => segment,
+                Err(error) => {
+                    evidence.error = Some(error.to_string());
+                    return (Verdict::of_failure(&error), None, None);
+                }
+                Ok(Found::Broken(error, file)) => {
                     evidence.error = Some(error.to_string());
                     let verdict = Verdict::of_error(&error);
                     let Some(file) = file else { return (verdict, None, None) };
@@ -78,7 +82,7 @@ impl Watchdog {
                     Ok(Standing::Retired) => return (Verdict::Orphaned, Some(segment), None),
                     Err(error) => {
                         evidence.error = Some(error.to_string());
-                        return (Verdict::Corrupt, None, None);
+                        return (Verdict::of_failure(&error), None, None);
                     }
                 }
             }
@@ -107,8 +111,12 @@ impl Watchdog {
         evidence.writer_held = segment.writer_held().map_or(true, |held| held == Held::Exclusive);
         evidence.presence_held = held(segment.file(), PRESENCE_BYTE);
         evidence.readers_held = readers_held(segment.file());
-        for elder in chain::elders(dir, numbers.last().copied().unwrap_or(0), self.setup.namespace.trust()) {
-            evidence.readers_held += readers_held(&elder);
+        match chain::elders(dir, numbers.last().copied().unwrap_or(0), self.setup.namespace.trust()) {
+            Ok(elders) => evidence.readers_held += elders.iter().map(|elder| readers_held(elder)).sum::<usize>(),
+            Err(error) => {
+                evidence.error = Some(format!("cannot open older generations: {error}"));
+                return Verdict::Unknowable;
+            }
         }
         evidence.durable = durable_readers(segment);
         if segment.poisoned() {

@@ -61,7 +61,8 @@ impl Watchdog {
         // Decided: from here on anybody may finish.
         let mut bytes = 0;
         for older in &numbers[..numbers.len() - 1] {
-            let Found::Segment(old) = chain::find(dir, *older, Access::Successor, self.setup.namespace.trust()) else {
+            let Ok(Found::Segment(old)) = chain::find(dir, *older, Access::Successor, self.setup.namespace.trust())
+            else {
                 continue;
             };
             bytes += old.identity().geometry.total();

@@ -10,6 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -196,6 +197,28 @@ impl Traced {
     /// Runs it up to stop number `n` (from 0); false if it ends before.
     pub(crate) fn step_to(&mut self, n: usize) -> bool {
         (0..=n).all(|_| self.step() == At::Call)
+    }
+
+    /// It stands at the entry of a system call: lets that fail if `wanted` says how, by its number. Says whether it did.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn fail(&mut self, wanted: impl FnOnce(i64) -> Option<Errno>) -> bool {
+        let thread = self.thread.expect("it has not ended");
+        let mut regs = ptrace::getregs(thread).unwrap();
+        let Some(errno) = wanted(regs.orig_rax as i64) else { return false };
+        // No such call: nothing is done.
+        regs.orig_rax = u64::MAX;
+        ptrace::setregs(thread, regs).unwrap();
+        assert_eq!(self.step(), At::Call, "its exit");
+        let mut regs = ptrace::getregs(thread).unwrap();
+        regs.rax = -i64::from(errno as i32) as u64;
+        ptrace::setregs(thread, regs).unwrap();
+        true
+    }
+
+    /// Only where the number of a call can be set with the other registers.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn fail(&mut self, _: impl FnOnce(i64) -> Option<Errno>) -> bool {
+        false
     }
 
     /// Lets it run to its end, untraced; its exit code.

@@ -3,6 +3,7 @@
 mod attacks;
 mod attacks_child;
 mod attacks_fence;
+mod attacks_limits;
 mod attacks_memory;
 mod attacks_names;
 mod attacks_order;

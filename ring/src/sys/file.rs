@@ -350,10 +350,17 @@ pub fn open_checked(dir: BorrowedFd<'_>, name: &str, write: bool, trust: &Trust)
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
     let on_exec = if canary!("inherited-over-exec") { OFlags::empty() } else { OFlags::CLOEXEC };
     let flags = access | no_follow | on_exec | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(retry(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?);
+    let file = match retry(|| rustix::fs::openat(dir, name, flags, Mode::empty())) {
+        Ok(file) => File::from(file),
+        // Not to be trusted anyway: that says more.
+        Err(Errno::ACCESS) if !is_trusted(&named, trust) => {
+            return Err(OpenError::Owner { found: named.st_uid, trusted: trust.uid });
+        }
+        Err(errno) => return Err(errno.into()),
+    };
     let stat = rustix::fs::fstat(&file)?;
     check_kind(&stat)?;
-    if stat.st_uid != trust.uid && stat.st_uid != 0 {
+    if !is_trusted(&stat, trust) {
         return Err(OpenError::Owner { found: stat.st_uid, trusted: trust.uid });
     }
     let found = stat.st_mode & 0o7777;
@@ -361,6 +368,10 @@ pub fn open_checked(dir: BorrowedFd<'_>, name: &str, write: bool, trust: &Trust)
         return Err(OpenError::TooWide { found, allowed: trust.mode });
     }
     Ok(file)
+}
+
+fn is_trusted(stat: &Stat, trust: &Trust) -> bool {
+    stat.st_uid == trust.uid || stat.st_uid == 0
 }
 
 fn check_kind(stat: &Stat) -> Result<(), OpenError> {
