@@ -69,6 +69,9 @@ pub(crate) struct SweepArgs {
     /// Instructions of each operation at which its segment is cut under it
     #[arg(long, value_name = "N", default_value_t = 150)]
     pub(crate) cuts: usize,
+    /// Failures of system calls in each operation, of all that there can be [default: all]
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    pub(crate) errnos: usize,
     /// Crash states of each operation whose recovery is itself swept
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) pairs: usize,

@@ -6,6 +6,7 @@
 //! so is not taken on trust: subjects are really killed, at every instruction address once, and must leave the same bytes and
 //! get the same judgement.
 
+pub(crate) mod errno;
 pub(crate) mod image;
 pub(crate) mod jury;
 pub(crate) mod operation;
@@ -39,6 +40,8 @@ pub(crate) enum Mode {
     Stop,
     /// Cut its segment there.
     Cut,
+    /// Let a system call fail there, once, or from there on.
+    Errno,
     /// SIGKILL, and SIGKILL the recovery at each instruction of its own.
     Pairs,
 }
@@ -63,7 +66,7 @@ type Fault = Box<dyn std::error::Error>;
 /// Sweeps; returns the exit code.
 pub(crate) fn sweep(args: &SweepArgs, stop: &Stop) -> Result<i32, Fault> {
     let ops: Vec<Operation> = if args.only.is_empty() { Operation::all().collect() } else { args.only.clone() };
-    let all = [Mode::Kill, Mode::Stop, Mode::Cut, Mode::Pairs];
+    let all = [Mode::Kill, Mode::Stop, Mode::Cut, Mode::Errno, Mode::Pairs];
     let modes: Vec<Mode> = all.into_iter().filter(|mode| args.mode.is_empty() || args.mode.contains(mode)).collect();
     if args.dry_run {
         return Ok(plan(args, &ops, &modes));
@@ -127,12 +130,13 @@ fn plan(args: &SweepArgs, ops: &[Operation], modes: &[Mode]) -> i32 {
     }
     let modes: Vec<String> = modes.iter().map(|mode| format!("{mode:?}").to_lowercase()).collect();
     say(&format!(
-        "{} operations; at their instructions: {}; each: {} kills beside those at every address, {} stops, {} cuts, {} recoveries swept; nothing was done",
+        "{} operations; at their instructions: {}; each: {} kills beside those at every address, {} stops, {} cuts, {} failures of system calls, {} recoveries swept; nothing was done",
         ops.len(),
         modes.join(", "),
         args.kills,
         args.stops,
         args.cuts,
+        if args.errnos == usize::MAX { "all".to_owned() } else { args.errnos.to_string() },
         args.pairs
     ));
     0
@@ -157,10 +161,11 @@ fn document(
     document["build"] = json!({ "profile": if cfg!(debug_assertions) { "debug" } else { "release" } });
     document["options"] = json!({
         "only": names, "modes": modes, "kills": args.kills, "stops": args.stops, "cuts": args.cuts,
-        "pairs": args.pairs,
+        "errnos": (args.errnos != usize::MAX).then_some(args.errnos), "pairs": args.pairs,
     });
+    let errnos = if args.errnos == usize::MAX { String::new() } else { format!(" --errnos {}", args.errnos) };
     document["repeat"] = format!(
-        "chaos sweep --seed {seed} --only {} --mode {} --kills {} --stops {} --cuts {} --pairs {}",
+        "chaos sweep --seed {seed} --only {} --mode {} --kills {} --stops {} --cuts {} --pairs {}{errnos}",
         names.join(","),
         modes.join(","),
         args.kills,

@@ -47,9 +47,10 @@ pub use event::Event;
 pub use memory::Memory;
 pub use modules::{Location, Mapping, Modules, Symbols};
 pub use regs::Regs;
+pub(crate) use regs::SYSTEM_CALL;
 pub use sites::{Site, Sites, Tally};
 pub use strike::{Blow, Plan, Progress, Strike};
-pub(crate) use sys::{deny, fork_sleeper, ignore_file_size_signal, limit};
+pub(crate) use sys::{deny, fork_apart, fork_sleeper, ignore_file_size_signal, limit};
 pub use template::{Gate, Job, Request, Spawned, Template, TemplateConfig};
 pub use tracer::{PATIENCE, Tracer};
 

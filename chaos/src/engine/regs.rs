@@ -47,6 +47,8 @@ impl Regs {
 mod arch {
     use super::{Memory, Regs, Result};
 
+    /// `syscall`.
+    pub(crate) const SYSTEM_CALL: &[u8] = &[0x0f, 0x05];
     /// `int3`.
     pub(crate) const BREAK: &[u8] = &[0xcc];
     /// How far past the breakpoint the program counter stands when it has hit.
@@ -96,6 +98,22 @@ mod arch {
             self.0.orig_rax as i64 >= 0
         }
 
+        /// Number of the system call that the thread is about to make.
+        pub(crate) fn call_number(&self) -> u64 {
+            self.0.rax
+        }
+
+        /// Argument `n` (0..=5) of the system call that the thread is about to make.
+        pub(crate) fn call_argument(&self, n: usize) -> u64 {
+            [self.0.rdi, self.0.rsi, self.0.rdx, self.0.r10, self.0.r8, self.0.r9][n]
+        }
+
+        /// Moves the thread past the system call that it is about to make, as if the kernel had answered `errno`.
+        pub(crate) fn deny(&mut self, errno: i32) {
+            self.0.rip += SYSTEM_CALL.len() as u64;
+            self.0.rax = i64::from(-errno) as u64;
+        }
+
         /// Where the function that was just entered will return to.
         pub(crate) fn return_address(&self, memory: &Memory) -> Result<u64> {
             memory.read_u64(self.0.rsp)
@@ -112,6 +130,8 @@ mod arch {
 mod arch {
     use super::{Memory, Regs, Result};
 
+    /// `svc #0`.
+    pub(crate) const SYSTEM_CALL: &[u8] = &[0x01, 0x00, 0x00, 0xd4];
     /// `brk #0`.
     pub(crate) const BREAK: &[u8] = &[0x00, 0x00, 0x20, 0xd4];
     /// The program counter stands on the breakpoint when it has hit.
@@ -162,6 +182,22 @@ mod arch {
             true
         }
 
+        /// Number of the system call that the thread is about to make.
+        pub(crate) fn call_number(&self) -> u64 {
+            self.0.regs[8]
+        }
+
+        /// Argument `n` (0..=5) of the system call that the thread is about to make.
+        pub(crate) fn call_argument(&self, n: usize) -> u64 {
+            self.0.regs[n]
+        }
+
+        /// Moves the thread past the system call that it is about to make, as if the kernel had answered `errno`.
+        pub(crate) fn deny(&mut self, errno: i32) {
+            self.0.pc += SYSTEM_CALL.len() as u64;
+            self.0.regs[0] = i64::from(-errno) as u64;
+        }
+
         /// Where the function that was just entered will return to: the link register.
         pub(crate) fn return_address(&self, _: &Memory) -> Result<u64> {
             Ok(self.0.regs[30])
@@ -174,4 +210,4 @@ mod arch {
     }
 }
 
-pub(crate) use arch::{BREAK, BREAK_CODE, REWIND, unwound};
+pub(crate) use arch::{BREAK, BREAK_CODE, REWIND, SYSTEM_CALL, unwound};

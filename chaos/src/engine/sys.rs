@@ -220,6 +220,47 @@ pub(crate) fn fork_sleeper() -> Option<i32> {
     }
 }
 
+/// Goes on as a child of this process, in a pid namespace of its own, in which it has pid 1: `None`. This process waits for it
+/// and answers its exit code; the child dies with it.
+///
+/// # Errors
+///
+/// What `unshare` says, without privilege `EPERM`; nothing has changed then.
+pub(crate) fn fork_apart() -> Result<Option<i32>, Errno> {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    // Of what this process's children are born into: it stays where it is.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID)?;
+    let (alive, mine) = std::io::pipe().map_err(|_| Errno::EMFILE)?;
+    // SAFETY: called before this process has started a thread; the child goes on on its copy.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => {
+            let status = loop {
+                match waitpid(child, None) {
+                    Err(Errno::EINTR) => {}
+                    other => break other,
+                }
+            };
+            drop(mine);
+            Ok(Some(match status {
+                Ok(WaitStatus::Exited(_, code)) => code,
+                Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
+                _ => 127,
+            }))
+        }
+        nix::unistd::ForkResult::Child => {
+            drop(mine);
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // It may have died before that was wished for; who the parent is can't be asked across namespaces.
+            let mut orphaned = [rustix::event::PollFd::new(&alive, rustix::event::PollFlags::HUP)];
+            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            if rustix::event::poll(&mut orphaned, Some(&now)) != Ok(0) {
+                std::process::exit(super::template::EXIT_UNWANTED);
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// A limit on file sizes then answers `EFBIG`, instead of killing by SIGXFSZ.
 pub(crate) fn ignore_file_size_signal() -> Result<(), Errno> {
     // SAFETY: ignoring a signal installs no handler.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-use super::{Applied, Class, Cost, Family, Hitch, Landing, Setup};
+use super::{Applied, Class, Cost, Family, Hitch, Landing, PLAIN, Setup};
 use crate::engine::proc;
 use crate::payload::Dice;
 use crate::range::actor::{PACE_AT, Part, READ_PACE_AT};
 use crate::range::stage::{LIMIT, Stage};
 
 /// Everybody who could be wrong is there: a watchdog, standbys that report, a writer that promises beats.
-const WATCHED: Setup = Setup { beats: true, supersede: false, watchdog: true };
+const WATCHED: Setup = Setup { beats: true, supersede: false, watchdog: true, ..PLAIN };
 
 const fn class(name: &'static str, what: &'static str, apply: fn(&mut Stage<'_>, &mut Dice) -> Applied) -> Class {
     Class { name, family: Family::Controls, what, cost: Cost::Nothing, setup: WATCHED, compound: false, apply }
@@ -24,6 +24,14 @@ pub(super) const CLASSES: &[Class] = &[
         s.run_for(Duration::from_millis(40 + d.below(60)));
         Ok(Landing::of("nothing"))
     }),
+    Class {
+        setup: WATCHED.apart(),
+        ..class(
+            "healthy-apart",
+            "nothing happens to anybody; each writer is pid 1 in a namespace of its own",
+            healthy_apart,
+        )
+    },
     class("slow-writer", "the writer pauses for milliseconds after each push", |s, d| slow(s, d, PACE_AT)),
     class("slow-reader", "readers pause for milliseconds after each record", |s, d| slow(s, d, READ_PACE_AT)),
     class("stopped-writer", "SIGSTOP to the writer for a while, nobody may supersede it", |s, d| stopped(s, d, None)),
@@ -32,6 +40,15 @@ pub(super) const CLASSES: &[Class] = &[
     class("stopped-watchdog", "SIGSTOP to the watchdog for a while", |s, d| stopped(s, d, Some(Part::Watchdog))),
     class("debugged-writer", "a debugger holds the writer's main thread, its beat thread goes on", debugged),
 ];
+
+fn healthy_apart(stage: &mut Stage<'_>, dice: &mut Dice) -> Applied {
+    if let Some(errno) = stage.together() {
+        let why = nix::errno::Errno::from_raw(errno);
+        return Err(Hitch::Skipped(format!("a pid namespace of its own: {why}")));
+    }
+    stage.run_for(Duration::from_millis(40 + dice.below(200)));
+    Ok(Landing::of("nothing"))
+}
 
 fn slow(stage: &mut Stage<'_>, dice: &mut Dice, at: u64) -> Applied {
     let pace = 10 + dice.below(40) as u8;

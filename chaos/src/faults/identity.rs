@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::files::reseal;
-use super::{Applied, BEATS, Class, Cost, Family, Hitch, Landing, Setup};
+use super::{Applied, BEATS, Class, Cost, Family, Hitch, Landing, PLAIN, Setup};
 use crate::payload::Dice;
 use crate::range::actor::{Part, STALL};
-use crate::range::stage::Stage;
+use crate::range::stage::{LIMIT, Stage};
 
 const fn class(
     name: &'static str,
@@ -21,7 +21,7 @@ const fn class(
     Class { name, family: Family::Identity, what, cost, setup, compound: false, apply }
 }
 
-const STUCK: Setup = Setup { beats: true, supersede: true, watchdog: true };
+const STUCK: Setup = Setup { beats: true, supersede: true, watchdog: true, ..PLAIN };
 
 pub(super) const CLASSES: &[Class] = &[
     class("owner-forged-living", "a dead writer is recorded as a process that lives", Cost::Reported, BEATS, |s, _| {
@@ -44,6 +44,16 @@ pub(super) const CLASSES: &[Class] = &[
         BEATS,
         last_generation,
     ),
+    Class {
+        setup: Setup { beats: true, watchdog: true, ..PLAIN }.apart(),
+        ..class(
+            "pid-namespace",
+            "writers that have pid 1, each in a namespace of its own, die",
+            Cost::Nothing,
+            BEATS,
+            apart_dies,
+        )
+    },
     class("pid-reused", "another process gets the dead writer's pid at once", Cost::Nothing, BEATS, pid_reused),
 ];
 
@@ -149,4 +159,26 @@ fn pid_reused(stage: &mut Stage<'_>, _: &mut Dice) -> Applied {
         stage.dismiss(new);
     }
     Err(Hitch::Missed(format!("pid {pid} went to somebody else")))
+}
+
+/// Where nobody else is seen by the number under which it has written itself down, a writer dies and another follows.
+fn apart_dies(stage: &mut Stage<'_>, dice: &mut Dice) -> Applied {
+    if let Some(errno) = stage.together() {
+        let why = nix::errno::Errno::from_raw(errno);
+        return Err(Hitch::Skipped(format!("a pid namespace of its own: {why}")));
+    }
+    stage.run_for(Duration::from_millis(20 + dice.below(60)));
+    let at = writer(stage)?;
+    let (number, file) = stage.open_newest()?;
+    let mut pid = [0; 4];
+    file.read_exact_at(&mut pid, OWNER_PID as u64)?;
+    stage.strike(at, Signal::SIGKILL);
+    if !stage.until_dead(at) {
+        return Err(Hitch::Missed("it did not die".into()));
+    }
+    let followed = stage.until(LIMIT, |stage| stage.newest().is_some_and(|(now, _)| now > number));
+    match u32::from_le_bytes(pid) {
+        1 => Ok(Landing::of(format!("generation {number}, written down as pid 1; followed: {followed}"))),
+        pid => Err(Hitch::Missed(format!("it was written down as pid {pid}"))),
+    }
 }

@@ -62,12 +62,26 @@ pub(crate) struct Setup {
     pub(crate) supersede: bool,
     /// A watchdog is needed.
     pub(crate) watchdog: bool,
+    /// On a file system of its own, which is small.
+    pub(crate) small: bool,
+    /// Each writer in a pid namespace of its own.
+    pub(crate) apart: bool,
+}
+
+impl Setup {
+    pub(crate) const fn small(self) -> Setup {
+        Setup { small: true, ..self }
+    }
+
+    pub(crate) const fn apart(self) -> Setup {
+        Setup { apart: true, ..self }
+    }
 }
 
 /// As little as possible.
-pub(crate) const PLAIN: Setup = Setup { beats: false, supersede: false, watchdog: false };
+pub(crate) const PLAIN: Setup = Setup { beats: false, supersede: false, watchdog: false, small: false, apart: false };
 /// With beats, as channels have unless told otherwise.
-pub(crate) const BEATS: Setup = Setup { beats: true, supersede: false, watchdog: false };
+pub(crate) const BEATS: Setup = Setup { beats: true, ..PLAIN };
 
 /// What a fault did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -20,8 +20,8 @@ const fn class(
     Class { name, family: Family::Processes, what, cost: Cost::Nothing, setup, compound, apply }
 }
 
-const STUCK: Setup = Setup { beats: true, supersede: true, watchdog: false };
-const WATCHED: Setup = Setup { beats: false, supersede: false, watchdog: true };
+const STUCK: Setup = Setup { beats: true, supersede: true, watchdog: false, ..PLAIN };
+const WATCHED: Setup = Setup { beats: false, supersede: false, watchdog: true, ..PLAIN };
 
 pub(super) const CLASSES: &[Class] = &[
     class("kill-writer", "SIGKILL to the writer, at any moment", PLAIN, true, |s, _| end_writer(s, Signal::SIGKILL)),

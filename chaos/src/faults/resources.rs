@@ -1,17 +1,19 @@
 //! Resources that run out: descriptors, file sizes, and system calls that say no.
 
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use super::{Applied, Class, Cost, Family, Hitch, Landing, Setup};
+use super::{Applied, Class, Cost, Family, Hitch, Landing, PLAIN, Setup};
 use crate::engine::{self, proc};
 use crate::payload::Dice;
 use crate::range::actor::Part;
 use crate::range::stage::{LIMIT, Stage};
 
-const WATCHED: Setup = Setup { beats: false, supersede: false, watchdog: true };
+const WATCHED: Setup = Setup { beats: false, supersede: false, watchdog: true, ..PLAIN };
 
 const fn class(name: &'static str, what: &'static str, apply: fn(&mut Stage<'_>, &mut Dice) -> Applied) -> Class {
     Class { name, family: Family::Resources, what, cost: Cost::Nothing, setup: WATCHED, compound: false, apply }
@@ -30,6 +32,14 @@ pub(super) const CLASSES: &[Class] = &[
     class("fsize-standby", "standbys may make no file while the writer dies", |s, d| {
         starve(s, d, Part::Writer, libc::RLIMIT_FSIZE)
     }),
+    Class {
+        setup: WATCHED.small(),
+        ..class("tmpfs-full", "the file system has no byte left while writers die", |s, d| fill(s, d, Fill::Bytes))
+    },
+    Class {
+        setup: WATCHED.small(),
+        ..class("tmpfs-inodes", "the file system has no inode left while writers die", |s, d| fill(s, d, Fill::Inodes))
+    },
     class("errno-fallocate", "fallocate says ENOSPC to whoever is to follow", |s, d| {
         deny(s, d, libc::SYS_fallocate, libc::ENOSPC)
     }),
@@ -117,4 +127,81 @@ fn deny(stage: &mut Stage<'_>, dice: &mut Dice, call: libc::c_long, errno: i32) 
     } else {
         Err(Hitch::Missed("the one that was to follow was gone".into()))
     }
+}
+
+/// What a file system runs out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fill {
+    Bytes,
+    Inodes,
+}
+
+/// The file system is filled to the last byte or inode; then the writer dies, and whoever has followed, and so on until nobody
+/// has anything prepared any more. Then there is room again.
+fn fill(stage: &mut Stage<'_>, dice: &mut Dice, what: Fill) -> Applied {
+    if let Some(why) = stage.not_small() {
+        return Err(Hitch::Skipped(why));
+    }
+    let place = stage.root.join("filler");
+    std::fs::create_dir(&place)?;
+    let filled = match what {
+        Fill::Bytes => fill_bytes(&place.join("0")),
+        Fill::Inodes => fill_inodes(&place),
+    };
+    let mut deaths = 0;
+    let mut full = 0;
+    if filled.is_ok() {
+        for _ in 0..2 + dice.below(2) {
+            let Some(writer) = stage.writer() else { break };
+            stage.strike(writer, Signal::SIGKILL);
+            deaths += u32::from(stage.until_dead(writer));
+            stage.run_for(Duration::from_millis(15 + dice.below(25)));
+            full += u32::from(is_full(&place, what));
+        }
+    }
+    std::fs::remove_dir_all(&place)?;
+    match filled? {
+        count if deaths > 0 && full > 0 => {
+            Ok(Landing::of(format!("{count} {what:?}, {deaths} deaths, {full} times full")))
+        }
+        _ => Err(Hitch::Missed(format!("{deaths} died, and it was full {full} times"))),
+    }
+}
+
+/// Writes until there is no room; answers how much that was.
+fn fill_bytes(path: &Path) -> Result<u64, Hitch> {
+    let mut file = std::fs::File::create(path)?;
+    let mut bytes = 0;
+    // Whole pages first, as a file takes them.
+    loop {
+        match file.write(&[0x5a; 4096]) {
+            Ok(0) => return Ok(bytes),
+            Ok(wrote) => bytes += wrote as u64,
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(bytes),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn fill_inodes(place: &Path) -> Result<u64, Hitch> {
+    for count in 0.. {
+        match std::fs::File::create_new(place.join(count.to_string())) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(count),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(0)
+}
+
+/// Whether there is still nothing left: a segment that was given back has left room, which is filled again.
+fn is_full(place: &Path, what: Fill) -> bool {
+    let Ok(left) = rustix::fs::statvfs(place) else { return false };
+    let full = if what == Fill::Bytes { left.f_bavail == 0 } else { left.f_favail == 0 };
+    match what {
+        _ if full => {}
+        Fill::Bytes => drop(fill_bytes(&place.join("1"))),
+        Fill::Inodes => drop(std::fs::File::create(place.join("more"))),
+    }
+    full
 }

@@ -617,6 +617,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         5,
     ),
     canary(
+        "unknowable-is-broken",
+        "a generation that could not be looked at counts as broken",
+        test(RecoveryIt, "attacks_limits::a_call_that_fails_once_costs_nothing::case_1_of_a_successor"),
+        "goes on at",
+    ),
+    canary(
         "newer-major-followed",
         "a generation of a newer layout is followed",
         test(RecoveryIt, "attacks_names::a_channel_of_a_newer_major_is_refused_and_left_alone::case_1_dead"),

@@ -55,6 +55,8 @@ pub(crate) const TOLD_CHILD: u32 = 5;
 pub(crate) const TOLD_TAKEN: u32 = 6;
 /// A reader came after the end.
 pub(crate) const TOLD_LATE: u32 = 7;
+/// A process could not get a pid namespace of its own; `nonce` is the errno.
+pub(crate) const TOLD_TOGETHER: u32 = 8;
 
 /// Codes of [`Kind::Refused`]: there was no room, or the writer was fenced: the record does not exist.
 pub(crate) const REFUSED_FULL: u32 = 0;
@@ -96,6 +98,8 @@ pub(crate) struct Orders {
     pub(crate) capacity: u64,
     pub(crate) beats: bool,
     pub(crate) supersede: bool,
+    /// In a pid namespace of its own.
+    pub(crate) apart: bool,
     /// A system call that always fails, and its errno; 0: none.
     pub(crate) deny: (u32, u32),
     pub(crate) root: PathBuf,
@@ -104,7 +108,7 @@ pub(crate) struct Orders {
 impl Orders {
     pub(crate) fn to_words(&self) -> Vec<std::ffi::OsString> {
         let numbers = format!(
-            "{} {} {} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {} {} {}",
             self.part as u8,
             self.id,
             self.place,
@@ -112,6 +116,7 @@ impl Orders {
             self.capacity,
             u8::from(self.beats),
             u8::from(self.supersede),
+            u8::from(self.apart),
             self.deny.0,
             self.deny.1
         );
@@ -121,7 +126,9 @@ impl Orders {
     fn from_words(words: &[std::ffi::OsString]) -> Option<Orders> {
         let [_, numbers, root] = words else { return None };
         let numbers: Vec<u64> = numbers.to_str()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
-        let &[part, id, place, seed, capacity, beats, supersede, call, errno] = &numbers[..] else { return None };
+        let &[part, id, place, seed, capacity, beats, supersede, apart, call, errno] = &numbers[..] else {
+            return None;
+        };
         Some(Orders {
             part: *PARTS.get((part as usize).checked_sub(1)?)?,
             id: id as u32,
@@ -130,6 +137,7 @@ impl Orders {
             capacity,
             beats: beats != 0,
             supersede: supersede != 0,
+            apart: apart != 0,
             deny: (call as u32, errno as u32),
             root: root.into(),
         })
@@ -153,6 +161,14 @@ pub(crate) fn work(job: Job) -> i32 {
     let dice = Dice::new(orders.seed, orders.id.into());
     let (control, notes) = (control.into(), notes.into());
     let actor = Actor { pen: Pen::new(pen), control, notes, dice, orders, last: String::new(), pushes: 0 };
+    if actor.orders.apart {
+        match crate::engine::fork_apart() {
+            Ok(None) => {}
+            // Whoever wants to end the child ends this process, which takes it along.
+            Ok(Some(code)) => return code,
+            Err(errno) => actor.say(TOLD_TOGETHER, errno as u64),
+        }
+    }
     match actor.orders.part {
         Part::Writer => actor.stand_by(),
         Part::Durable | Part::Ephemeral => actor.read(),

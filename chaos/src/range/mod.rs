@@ -14,10 +14,14 @@ pub(crate) mod score;
 pub(crate) mod stage;
 pub(crate) mod trial;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::engine::{EngineError, Template, TemplateConfig, affinity};
 use crate::faults::Class;
@@ -48,8 +52,26 @@ pub(crate) struct Range {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A template of actors, for the calling thread.
+thread_local! {
+    /// Why this thread's mounts are not its own.
+    static MOUNTS: RefCell<Result<(), String>> = const { RefCell::new(Err(String::new())) };
+}
+
+/// Whether what this thread mounts is seen by it and its processes only, and gone with them; else why not.
+pub(crate) fn mounts_are_ours() -> Result<(), String> {
+    MOUNTS.with(|mounts| mounts.borrow().clone())
+}
+
+fn separate_mounts() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+}
+
+/// A template of actors, for the calling thread, which gets mounts of its own where that is permitted.
 pub(crate) fn template() -> Result<Template, EngineError> {
+    MOUNTS.with(|mounts| {
+        *mounts.borrow_mut() = separate_mounts().map_err(|errno| format!("mounts of one's own: {errno}"));
+    });
     let mut config = TemplateConfig::this_program(["template"])?;
     config.cores = affinity::cores(0)?;
     // An actor that runs out of memory says so; nobody wants to read it.

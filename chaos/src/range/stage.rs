@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -19,6 +20,9 @@ use crate::verdict::Broken;
 
 /// Nothing in a trial takes longer, however busy the machine is: beyond it, somebody hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+/// Bytes and inodes of a small file system.
+const SMALL: u64 = 4 << 20;
+const FEW: u64 = 64;
 /// Processes that are started anew in one trial, at most.
 const MOST_REPLACED: u32 = 60;
 
@@ -62,6 +66,8 @@ pub(crate) struct Stage<'a> {
     replacing: bool,
     /// Who died meanwhile.
     vacant: Vec<(Part, u32)>,
+    /// Whether the root is a file system of its own, if that was asked for; else why not.
+    small: Option<Result<(), String>>,
 }
 
 impl<'a> Stage<'a> {
@@ -73,6 +79,7 @@ impl<'a> Stage<'a> {
         root: PathBuf,
     ) -> Result<Stage<'a>, Box<dyn std::error::Error>> {
         std::fs::create_dir(&root)?;
+        let small = if setup.small { Some(mount_small(&root)) } else { None };
         let (read, write) = ledger::open()?;
         let memory = rustix::fs::memfd_create("chaos-control", rustix::fs::MemfdFlags::CLOEXEC)?;
         let control = File::from(memory);
@@ -96,6 +103,7 @@ impl<'a> Stage<'a> {
             replaced: 0,
             replacing: true,
             vacant: Vec::new(),
+            small,
         };
         for _ in 0..=trial.standbys {
             stage.spawn(Part::Writer, 0)?;
@@ -131,6 +139,7 @@ impl<'a> Stage<'a> {
             capacity: self.trial.capacity,
             beats: self.setup.beats,
             supersede: self.setup.supersede,
+            apart: self.setup.apart && part == Part::Writer,
             deny,
             root: self.root.clone(),
         };
@@ -209,6 +218,21 @@ impl<'a> Stage<'a> {
     /// Lets everybody go on for a while.
     pub(crate) fn run_for(&mut self, time: Duration) {
         self.until(time, |_| false);
+    }
+
+    /// Why a fault on a small file system can't be brought about; `None`: the stage is on one.
+    pub(crate) fn not_small(&self) -> Option<String> {
+        match &self.small {
+            Some(Ok(())) => None,
+            Some(Err(why)) => Some(why.clone()),
+            None => Some("the trial is not on a small file system".into()),
+        }
+    }
+
+    /// Errno with which a process was refused a pid namespace of its own.
+    pub(crate) fn together(&self) -> Option<i32> {
+        let told = |entry: &&Entry| entry.kind == Kind::Told && entry.code == actor::TOLD_TOGETHER;
+        self.entries.iter().find(told).map(|entry| entry.nonce as i32)
     }
 
     pub(crate) fn acked(&self) -> usize {
@@ -517,8 +541,20 @@ impl Drop for Stage<'_> {
         if self.ledger.is_some() {
             self.clear();
         }
+        if matches!(self.small, Some(Ok(()))) {
+            let _ = umount2(&self.root, MntFlags::MNT_DETACH);
+        }
         let _ = std::fs::remove_dir_all(&self.root);
     }
+}
+
+/// Mounts a tmpfs of [`SMALL`] bytes and [`FEW`] inodes.
+fn mount_small(root: &Path) -> Result<(), String> {
+    crate::range::mounts_are_ours()?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let options = format!("size={SMALL},nr_inodes={FEW},mode=0700");
+    mount(Some("ringward-chaos"), root, Some("tmpfs"), flags, Some(options.as_str()))
+        .map_err(|errno| format!("mounting a tmpfs: {errno}"))
 }
 
 /// Whether all threads of a process are stopped.

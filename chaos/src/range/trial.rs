@@ -62,6 +62,8 @@ fn setup(trial: &Trial) -> Setup {
         beats: of(|s| s.beats) || trial.seed.is_multiple_of(4),
         supersede: of(|s| s.supersede),
         watchdog: trial.watchdog,
+        small: of(|s| s.small),
+        apart: of(|s| s.apart),
     }
 }
 

@@ -103,6 +103,13 @@ impl Operation {
         NAMES.iter().find(|(_, known)| *known == name).map(|(op, _)| *op)
     }
 
+    /// Whether a caller to whom it has failed may ask for it again, as it is. Not where a record may be in it, or a writer
+    /// that is used up by it.
+    pub(crate) fn is_repeated(self) -> bool {
+        use Operation::{Batch, Close, GiveUp, Push, PushFilling, PushFull, PushWrapping, Release, ReserveCommit};
+        !matches!(self, Push | PushWrapping | PushFilling | PushFull | Batch | ReserveCommit | Close | GiveUp | Release)
+    }
+
     /// Whether the channel may be gone afterwards, with all that is in it.
     pub(crate) fn may_retire(self) -> bool {
         matches!(self, Op::TickReclaim | Op::TickQuarantine)

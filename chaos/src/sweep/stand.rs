@@ -14,11 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::operation::Operation;
-use super::subject::SUBJECT;
+use super::subject::{ONCE, SUBJECT};
 use super::world::World;
 use crate::engine::template::Request;
 use crate::engine::{
-    Blow, Call, EngineError, Event, Modules, Plan, Progress, Result, Strike, Symbols, Template, TemplateConfig, Tracer,
+    Blow, Call, EngineError, Event, Modules, Plan, Progress, Result, SYSTEM_CALL, Strike, Symbols, Template,
+    TemplateConfig, Tracer,
 };
 use crate::payload::Dice;
 
@@ -61,6 +62,33 @@ pub(crate) struct Subject {
     text: Vec<u8>,
     dice: Dice,
     looks: u64,
+}
+
+/// An instruction at which a walk has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Here {
+    pub(crate) pc: u64,
+    /// Whether more than a store may have happened since the last.
+    pub(crate) changed: bool,
+    /// The system call that it is.
+    pub(crate) call: Option<SystemCall>,
+}
+
+/// A system call that is about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SystemCall {
+    pub(crate) number: u64,
+    /// Its fourth argument; `mmap`'s flags.
+    pub(crate) fourth: u64,
+}
+
+/// A system call that fails.
+#[derive(Debug, Clone)]
+pub(crate) struct Denial {
+    pub(crate) number: u64,
+    pub(crate) errno: i32,
+    /// Where it is made, each time; none: it fails once.
+    pub(crate) sites: Vec<u64>,
 }
 
 /// How letting a subject run ended.
@@ -138,8 +166,20 @@ impl Stand {
     /// A subject that has made its world ready below `root` and is about to begin. `names`: of readers, for a recovery.
     /// `salt`: chooses its random numbers, together with the sweep's seed.
     pub(crate) fn bring(&mut self, op: Operation, root: &Path, names: &[String], salt: u64) -> Result<Subject> {
+        self.bring_to(op, root, names, salt, ONCE)
+    }
+
+    /// [`Stand::bring`]. `times`: [`ONCE`] or [`AGAIN`].
+    pub(crate) fn bring_to(
+        &mut self,
+        op: Operation,
+        root: &Path,
+        names: &[String],
+        salt: u64,
+        times: &str,
+    ) -> Result<Subject> {
         let (read, write) = std::io::pipe().map_err(EngineError::io("pipe"))?;
-        let mut args: Vec<&OsStr> = vec![SUBJECT.as_ref(), op.name().as_ref(), root.as_os_str()];
+        let mut args: Vec<&OsStr> = vec![SUBJECT.as_ref(), op.name().as_ref(), times.as_ref(), root.as_os_str()];
         args.extend(names.iter().map(OsStr::new));
         let spawned = self.template.spawn(&Request { args, fds: vec![write.as_fd()] })?;
         drop(write);
@@ -231,19 +271,26 @@ impl Stand {
         Ok(answered)
     }
 
-    /// Walks through the whole operation. At each instruction, before it is executed, `each` is told its address and
-    /// whether more than a store may have happened since the last. Ends with the thread at the return address.
+    /// Walks through the whole operation. `each` is told of each instruction before it is executed. Ends with the thread
+    /// at the return address.
     pub(crate) fn walk(
         &mut self,
         subject: &mut Subject,
-        mut each: impl FnMut(&mut Subject, u64, bool) -> Result<()>,
+        mut each: impl FnMut(&mut Subject, Here) -> Result<()>,
     ) -> Result<usize> {
         let layout = self.layout.clone().unwrap_or_default();
         let (pid, tid) = (subject.pid, subject.call.tid);
         let (mut pc, mut changed, mut points) = (subject.call.entry, true, 0);
         let mut calls: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
         loop {
-            each(subject, pc, changed)?;
+            let runs_freely = layout.quiet.contains(&pc) || pc == layout.random || pc == layout.clock;
+            let is_call = !runs_freely
+                && match calls.get(&pc) {
+                    Some(known) => *known,
+                    None => *calls.entry(pc).or_insert(self.is_system_call(pid, pc)?),
+                };
+            let call = if is_call { Some(self.system_call(tid)?) } else { None };
+            each(subject, Here { pc, changed, call })?;
             points += 1;
             if points > MOST {
                 return Err(lost(pid, "its operation has no end"));
@@ -255,21 +302,31 @@ impl Stand {
                 pc = self.run_quiet(subject)?;
                 changed = true;
             } else {
-                let memory = self.tracer.memory(pid)?;
-                let is_call = |pc: u64| {
-                    let mut text = [0; SYSTEM_CALL.len()];
-                    memory.read(pc, &mut text).map(|()| text == *SYSTEM_CALL)
-                };
-                changed = match calls.get(&pc) {
-                    Some(known) => *known,
-                    None => *calls.entry(pc).or_insert(is_call(pc)?),
-                };
-                pc = self.step(pid, tid, changed)?;
+                changed = is_call;
+                pc = self.step(pid, tid, is_call)?;
             }
             if pc == subject.call.ret && subject.call.has_returned(pc, self.tracer.regs(tid)?.sp()) {
                 return Ok(points);
             }
         }
+    }
+
+    fn is_system_call(&self, pid: i32, pc: u64) -> Result<bool> {
+        let mut text = [0; SYSTEM_CALL.len()];
+        self.tracer.memory(pid)?.read(pc, &mut text)?;
+        Ok(text == *SYSTEM_CALL)
+    }
+
+    fn system_call(&self, tid: i32) -> Result<SystemCall> {
+        let regs = self.tracer.regs(tid)?;
+        Ok(SystemCall { number: regs.call_number(), fourth: regs.call_argument(3) })
+    }
+
+    /// Lets the system call before which a thread stands fail.
+    fn deny(&mut self, tid: i32, errno: i32) -> Result<()> {
+        let mut regs = self.tracer.regs(tid)?;
+        regs.deny(errno);
+        self.tracer.set_regs(tid, &regs)
     }
 
     /// One instruction. `system_call`: it may take its time; what is none ends at once, and a time-out costs two calls more.
@@ -368,8 +425,21 @@ impl Stand {
         Ok(true)
     }
 
+    /// Lets a subject that stands before a system call run on as if that had failed, now, or now and from now on.
+    pub(crate) fn run_denied(&mut self, subject: &mut Subject, denial: &Denial) -> Result<Ran> {
+        for site in &denial.sites {
+            self.tracer.insert(subject.pid, *site)?;
+        }
+        self.deny(subject.call.tid, denial.errno)?;
+        self.go_on(subject, Some(denial))
+    }
+
     /// Lets a stopped subject run until it has said what its operation came to.
     pub(crate) fn run(&mut self, subject: &mut Subject) -> Result<Ran> {
+        self.go_on(subject, None)
+    }
+
+    fn go_on(&mut self, subject: &mut Subject, denial: Option<&Denial>) -> Result<Ran> {
         let deadline = Instant::now() + PATIENCE;
         self.tracer.cont(subject.call.tid, 0)?;
         loop {
@@ -381,11 +451,20 @@ impl Stand {
             match self.tracer.wait_for(Some(wait), |event| event.pid() == subject.pid)? {
                 Some(event) if event.is_end() => return Ok(Ran::Died(event)),
                 Some(event) if self.served(subject, &event)? => {}
+                Some(Event::Breakpoint { tid, addr, .. }) if self.is_denied(denial, tid, addr)? => {
+                    self.deny(tid, denial.map_or(0, |denial| denial.errno))?;
+                    self.tracer.cont(tid, 0)?;
+                }
                 Some(event) => self.pass(&event)?,
                 None if Instant::now() > deadline => return Ok(Ran::Stuck),
                 None => {}
             }
         }
+    }
+
+    fn is_denied(&self, denial: Option<&Denial>, tid: i32, addr: u64) -> Result<bool> {
+        let Some(denial) = denial.filter(|denial| denial.sites.contains(&addr)) else { return Ok(false) };
+        Ok(self.system_call(tid)?.number == denial.number)
     }
 
     /// Ends a subject, whatever it does.
@@ -397,11 +476,6 @@ impl Stand {
         self.tracer.reap(subject.pid, PATIENCE).map(drop)
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-const SYSTEM_CALL: &[u8; 2] = &[0x0f, 0x05];
-#[cfg(not(target_arch = "x86_64"))]
-const SYSTEM_CALL: &[u8; 4] = &[0x01, 0x00, 0x00, 0xd4];
 
 impl Subject {
     /// Takes in what it has said so far.

@@ -36,6 +36,9 @@ pub(crate) const KEPT: &str = "kept";
 const NEW: &str = "new";
 /// First word of a request to be a subject.
 pub(crate) const SUBJECT: &str = "sweep-subject";
+/// Second but one word: the operation is done once, or again if it fails.
+pub(crate) const ONCE: &str = "once";
+pub(crate) const AGAIN: &str = "again";
 /// Nonces of the records that are pushed in the operation, of those after it, and of a second writer's.
 const NONCE: u64 = 1 << 16;
 pub(crate) const LATE: u64 = 1 << 20;
@@ -69,6 +72,21 @@ enum Came {
     Failed(String),
 }
 
+impl Came {
+    fn has_failed(&self) -> bool {
+        match self {
+            Came::Failed(_) | Came::Received(_, Some(_)) => true,
+            Came::Writes(result) => result.is_err(),
+            Came::Waited(result) => !matches!(result, Ok(Outcome::Elected(_) | Outcome::Closed { .. })),
+            Came::Joined(result) => result.is_err(),
+            Came::Forgot(result) => result.is_err(),
+            Came::Ticked(report) => report.error.is_some(),
+            Came::Attached(result) => result.is_err(),
+            Came::Nothing | Came::Received(_, None) | Came::Pushed(_) | Came::Batched(_) | Came::Closed(_) => false,
+        }
+    }
+}
+
 struct Stage {
     root: PathBuf,
     names: Vec<String>,
@@ -88,7 +106,7 @@ struct Stage {
 /// The subject's main function: operation, root and names of readers in `args`, a pipe to report on in `fds`.
 pub(crate) fn work(args: &[OsString], fds: Vec<OwnedFd>) -> i32 {
     let words: Option<Vec<&str>> = args.iter().map(|word| word.to_str()).collect();
-    let (Some([op, root, names @ ..]), Some(pen)) = (words.as_deref(), fds.into_iter().next()) else { return 2 };
+    let (Some([op, times, root, names @ ..]), Some(pen)) = (words.as_deref(), fds.into_iter().next()) else { return 2 };
     let Some(op) = Operation::from_name(op) else { return 2 };
     let mut stage = Stage {
         root: PathBuf::from(root),
@@ -108,7 +126,17 @@ pub(crate) fn work(args: &[OsString], fds: Vec<OwnedFd>) -> i32 {
         stage.say(format!("failed prepare: {why}"));
         return 3;
     }
-    let came = operate(&mut stage, op);
+    let mut came = operate(&mut stage, op);
+    if *times == AGAIN && op.is_repeated() && came.has_failed() {
+        if let Came::Received(events, _) = &came {
+            stage.received(events);
+        }
+        came = operate(&mut stage, op);
+        if let Came::Forgot(Ok(false)) = came {
+            // The first attempt had come so far.
+            came = Came::Forgot(Ok(true));
+        }
+    }
     stage.report(came, op);
     stage.say("done");
     // Whoever watches ends this process; what it holds, it holds until then.
@@ -441,11 +469,7 @@ impl Stage {
             }
             Came::Joined(Err(error)) => self.say(format_args!("failed join: {error}")),
             Came::Received(events, error) => {
-                for event in &events {
-                    if let Event::Record { sequence, .. } = event {
-                        self.say(format_args!("place {KEPT} {sequence} {sequence} {0} {0}", sequence + 1));
-                    }
-                }
+                self.received(&events);
                 if let Some(error) = error {
                     self.say(format_args!("failed receive: {error}"));
                 }
@@ -463,6 +487,14 @@ impl Stage {
             Came::Attached(Err(why)) | Came::Failed(why) => self.say(format_args!("failed: {why}")),
             Came::Nothing if op == Operation::Release => self.say(format_args!("place {KEPT} 2 2 2 2")),
             Came::Nothing => self.say("failed: nothing was done"),
+        }
+    }
+
+    fn received(&mut self, events: &[Event]) {
+        for event in events {
+            if let Event::Record { sequence, .. } = event {
+                self.say(format_args!("place {KEPT} {sequence} {sequence} {0} {0}", sequence + 1));
+            }
         }
     }
 

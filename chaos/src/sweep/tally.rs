@@ -45,6 +45,10 @@ pub(crate) struct Row {
     pub(crate) stops: Share,
     /// Cuts under a living subject, of the points.
     pub(crate) cuts: Share,
+    /// Failures of system calls, of all that there can be.
+    pub(crate) errnos: Share,
+    /// Among them: the process ended itself because it was refused memory.
+    pub(crate) aborted: u64,
     /// Images that were cut after death.
     pub(crate) dead_cuts: u64,
     /// Pairs of crashes, of all that there are (estimated from the recoveries that were swept).
@@ -55,6 +59,8 @@ pub(crate) struct Row {
     pub(crate) present_from: Option<u64>,
     /// Over addresses and images, in order.
     pub(crate) digest: u64,
+    /// There was nothing to be done in the modes that were asked for: no system call that could fail.
+    pub(crate) idle: bool,
     pub(crate) violated: u64,
     violations: Vec<Value>,
     pub(crate) elapsed: Duration,
@@ -71,11 +77,14 @@ impl Row {
             kills: Share::default(),
             stops: Share::default(),
             cuts: Share::default(),
+            errnos: Share::default(),
+            aborted: 0,
             dead_cuts: 0,
             pairs: Share::default(),
             recoveries: Share::default(),
             present_from: None,
             digest: 0,
+            idle: false,
             violated: 0,
             violations: Vec::new(),
             elapsed: Duration::ZERO,
@@ -99,12 +108,18 @@ impl Row {
 
     /// All that was judged.
     pub(crate) fn judged(&self) -> u64 {
-        self.states + self.kills.done + self.stops.done + self.cuts.done + self.dead_cuts + self.pairs.done
+        self.states
+            + self.kills.done
+            + self.stops.done
+            + self.cuts.done
+            + self.errnos.done
+            + self.dead_cuts
+            + self.pairs.done
     }
 
     pub(crate) fn line(&self) -> String {
         format!(
-            "{:<15} {:>6} {:>6} {:>7} {:>6} {:>6} {:>5} {:>5} {:>8} {:>8} {:>6.2}% {:>4} {:>6.1}s  {:016x}",
+            "{:<15} {:>6} {:>6} {:>7} {:>6} {:>6} {:>5} {:>5} {:>6} {:>8} {:>8} {:>6.2}% {:>4} {:>6.1}s  {:016x}",
             self.op.name(),
             self.points,
             self.addresses,
@@ -113,6 +128,7 @@ impl Row {
             self.kills.done,
             self.stops.done,
             self.cuts.done,
+            self.errnos.done,
             self.dead_cuts,
             self.pairs.done,
             self.pairs.percent(),
@@ -132,6 +148,8 @@ impl Row {
             "kills": self.kills.to_json(),
             "stops": self.stops.to_json(),
             "cuts": self.cuts.to_json(),
+            "errnos": self.errnos.to_json(),
+            "aborted": self.aborted,
             "dead_cuts": self.dead_cuts,
             "pairs": self.pairs.to_json(),
             "recoveries": self.recoveries.to_json(),
@@ -151,7 +169,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Titles of the columns of [`Row::line`].
-    pub(crate) const HEAD: &str = "operation       points  addrs  states images  kills stops  cuts deadcuts    pairs  of all viol    time  digest";
+    pub(crate) const HEAD: &str = "operation       points  addrs  states images  kills stops  cuts errnos deadcuts    pairs  of all viol    time  digest";
 
     pub(crate) fn add(&mut self, row: Row) {
         self.rows.push(row);
@@ -164,7 +182,7 @@ impl Tally {
     pub(crate) fn verdict(&self) -> Verdict {
         if self.sum(|row| row.violated) > 0 {
             Verdict::Violation
-        } else if self.rows.is_empty() || self.rows.iter().any(|row| row.judged() == 0) {
+        } else if self.sum(Row::judged) == 0 || self.rows.iter().any(|row| row.judged() == 0 && !row.idle) {
             Verdict::Inconclusive
         } else {
             Verdict::Held
@@ -188,7 +206,7 @@ impl Tally {
     pub(crate) fn summary(&self, elapsed: Duration) -> String {
         let judged = self.sum(Row::judged);
         format!(
-            "{} operations, {} instructions; {judged} states judged in {:.1} s ({:.0}/s), {} different images; {} real kills, {} stops, {} cuts, {} pairs; {} violations",
+            "{} operations, {} instructions; {judged} states judged in {:.1} s ({:.0}/s), {} different images; {} real kills, {} stops, {} cuts, {} failed system calls, {} pairs; {} violations",
             self.rows.len(),
             self.sum(|row| row.points),
             elapsed.as_secs_f64(),
@@ -197,6 +215,7 @@ impl Tally {
             self.sum(|row| row.kills.done),
             self.sum(|row| row.stops.done),
             self.sum(|row| row.cuts.done + row.dead_cuts),
+            self.sum(|row| row.errnos.done),
             self.sum(|row| row.pairs.done),
             self.sum(|row| row.violated),
         )
@@ -214,6 +233,7 @@ impl Tally {
             "kills": self.sum(|row| row.kills.done),
             "stops": self.sum(|row| row.stops.done),
             "cuts": self.sum(|row| row.cuts.done + row.dead_cuts),
+            "errnos": self.sum(|row| row.errnos.done),
             "pairs": self.sum(|row| row.pairs.done),
             "violated": self.sum(|row| row.violated),
             "violations": violations,
@@ -238,6 +258,10 @@ mod tests {
         row.states = 100;
         tally.add(row.clone());
         assert_eq!(tally.verdict(), Verdict::Held);
+        let mut idle = Row::new(Operation::Close);
+        idle.idle = true;
+        tally.add(idle);
+        assert_eq!(tally.verdict(), Verdict::Held, "an operation in which nothing can be done");
         tally.add(Row::new(Operation::Close));
         assert_eq!(tally.verdict(), Verdict::Inconclusive, "an operation of which nothing was judged");
         row.broke(Broken::Lost, "x", 3, "libc.so.6+0x10");

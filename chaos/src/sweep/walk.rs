@@ -1,6 +1,6 @@
 //! The sweep of one operation: count first, then break at every count.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use ringward_recovery::Writer;
 use super::image::{Camera, Image, Node};
 use super::jury::{Case, Finding, Jury, channel_dir};
 use super::operation::Operation;
-use super::stand::{Ran, Stand, Subject};
-use super::subject::{self, CAPACITY, THEIRS};
+use super::stand::{Here, Ran, Stand, Subject, SystemCall};
+use super::subject::{self, CAPACITY, ONCE, THEIRS};
 use super::tally::Row;
 use super::world::{Content, World};
 use super::{Fault, Mode, Planted};
@@ -28,37 +28,41 @@ const MOST_TRAPS: u32 = 40;
 
 /// A point at which an operation was stopped.
 #[derive(Debug, Clone, Copy)]
-struct Point {
-    pc: u64,
+pub(super) struct Point {
+    pub(super) pc: u64,
     /// Which execution of that instruction it is.
     occurrence: u32,
     image: u64,
 }
 
 /// All that one walk through an operation has shown.
-struct Map {
-    points: Vec<Point>,
+pub(super) struct Map {
+    pub(super) points: Vec<Point>,
     /// Different images, in the order in which they came, each with the world at its first point.
     images: Vec<(u64, Arc<Image>, Arc<World>)>,
+    /// Points that are system calls.
+    pub(super) calls: Vec<(usize, SystemCall)>,
     /// The image and the world once the operation has returned.
     end: (Arc<Image>, Arc<World>),
 }
 
 /// Sweeps operations, one after another.
 pub(crate) struct Walker<'a> {
-    args: &'a SweepArgs,
+    pub(super) args: &'a SweepArgs,
     seed: u64,
     root: PathBuf,
-    stand: Stand,
-    jury: Jury,
+    pub(super) stand: Stand,
+    pub(super) jury: Jury,
     /// Addresses at which somebody was really killed.
     killed_at: HashSet<u64>,
+    /// System calls, each with where it was seen to be made.
+    pub(super) made_at: BTreeMap<u64, BTreeSet<u64>>,
     roots: u64,
 }
 
 /// What a finding belongs to.
-#[derive(Debug, Clone, Copy)]
-enum Whose {
+#[derive(Debug, Clone)]
+pub(super) enum Whose {
     Copy(u64),
     End,
     Kill(usize),
@@ -66,13 +70,24 @@ enum Whose {
     Cut(usize),
     DeadCut(usize, usize),
     Pair(usize, usize),
+    /// And how.
+    Errno(usize, String),
 }
 
 impl<'a> Walker<'a> {
     pub(crate) fn new(args: &'a SweepArgs, seed: u64, root: &Path, core: usize, judges: usize) -> Result<Self, Fault> {
         let stand = Stand::new(seed, core)?;
         let jury = Jury::new(judges, root)?;
-        Ok(Walker { args, seed, root: root.to_owned(), stand, jury, killed_at: HashSet::new(), roots: 0 })
+        Ok(Walker {
+            args,
+            seed,
+            root: root.to_owned(),
+            stand,
+            jury,
+            killed_at: HashSet::new(),
+            made_at: BTreeMap::new(),
+            roots: 0,
+        })
     }
 
     /// A new directory for a subject: names of one length.
@@ -99,9 +114,13 @@ impl<'a> Walker<'a> {
             self.dead_cuts(&map, row, &mut whose)?;
             self.cuts(op, &map, row, &mut whose, stop)?;
         }
+        if modes.contains(&Mode::Errno) {
+            self.errnos(op, &map, row, &mut whose, stop)?;
+        }
         if modes.contains(&Mode::Pairs) {
             self.pairs(op, &map, row, &mut whose, stop)?;
         }
+        row.idle = modes == [Mode::Errno] && row.errnos.of == 0;
         let findings = self.jury.findings()?;
         self.conclude(&map, &whose, findings, row);
         row.elapsed = started.elapsed();
@@ -137,7 +156,9 @@ impl<'a> Walker<'a> {
             let what = what.to_owned();
             move |source| crate::engine::EngineError::Io { what, source }
         };
-        self.stand.walk(subject, |subject, pc, changed| {
+        let mut calls = Vec::new();
+        self.stand.walk(subject, |subject, Here { pc, changed, call }| {
+            calls.extend(call.map(|call| (points.len(), call)));
             if changed && subject.spoke() {
                 subject.hear();
                 world = Arc::new(subject.world.clone());
@@ -160,7 +181,7 @@ impl<'a> Walker<'a> {
             return Err(format!("the subject said {:?}", subject.world.nonsense).into());
         }
         let end = (Arc::new(Image::take(root)?), Arc::new(subject.world.clone()));
-        Ok(Map { points, images, end })
+        Ok(Map { points, images, calls, end })
     }
 
     /// Judges each image of the walk, and the one behind it.
@@ -209,12 +230,12 @@ impl<'a> Walker<'a> {
         (Arc::new(planted), Arc::clone(world))
     }
 
-    fn dice(&self, op: Operation, mode: Mode) -> Dice {
+    pub(super) fn dice(&self, op: Operation, mode: Mode) -> Dice {
         Dice::new(self.seed, (op as u64) << 8 | mode as u64)
     }
 
     /// `most` of `among`, chosen by `dice`, in order.
-    fn draw(dice: &mut Dice, mut among: Vec<usize>, most: usize) -> Vec<usize> {
+    pub(super) fn draw(dice: &mut Dice, mut among: Vec<usize>, most: usize) -> Vec<usize> {
         while among.len() > most {
             among.swap_remove(dice.below(among.len() as u64) as usize);
         }
@@ -323,9 +344,21 @@ impl<'a> Walker<'a> {
         at: usize,
         row: &mut Row,
     ) -> Result<Option<(Subject, PathBuf)>, Fault> {
+        self.hold_to(op, map, at, row, ONCE)
+    }
+
+    /// [`Walker::hold`]; `times`: how often it is to be tried.
+    pub(super) fn hold_to(
+        &mut self,
+        op: Operation,
+        map: &Map,
+        at: usize,
+        row: &mut Row,
+        times: &str,
+    ) -> Result<Option<(Subject, PathBuf)>, Fault> {
         let point = map.points[at];
         let root = self.fresh()?;
-        let mut subject = self.stand.bring(op, &root, &[], op as u64)?;
+        let mut subject = self.stand.bring_to(op, &root, &[], op as u64, times)?;
         if self.stand.strike(&mut subject, point.pc, point.occurrence, Blow::Hold)? {
             return Ok(Some((subject, root)));
         }
@@ -451,6 +484,7 @@ impl<'a> Walker<'a> {
                 Whose::DeadCut(image, which) => {
                     (first(map.images[image].0), format!("killed, then cut to {}: ", CUTS[which]))
                 }
+                Whose::Errno(at, ref how) => (at, format!("{how}: ")),
                 Whose::Pair(image, second) => {
                     (first(map.images[image].0), format!("recovery killed at its image {second}: "))
                 }
