@@ -52,8 +52,11 @@ const FULL_SHARE: (f64, f64) = (0.3, 0.08);
 const HOLD_ON: std::ops::Range<u64> = 200..1500;
 /// How long a writer that found the ring full is held until there is room.
 const ROOM: Duration = Duration::from_millis(1);
-/// How long a writer is held while a reader dies and the others read on.
+/// How long a writer is held at least while a reader dies and the others read on, and at most until that one is gone. Then nobody
+/// takes its place before the writer has come by.
 const GUEST_DEATH: Duration = Duration::from_micros(2500);
+const GUEST_GONE: Duration = Duration::from_millis(30);
+const COME_BY: Duration = Duration::from_millis(3);
 /// Share of standbys that are to die in a succession.
 const STANDBY_SHARE: f64 = 0.08;
 /// From one look at everybody's progress to the next.
@@ -66,6 +69,16 @@ const BIRTH_POLL: Duration = Duration::from_micros(200);
 const STOLEN: f64 = 0.5;
 /// Places of readers that die young begin here.
 const YOUNG_PLACE: u32 = 1000;
+
+/// A writer that is held.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    tid: i32,
+    /// Until then.
+    until: Instant,
+    /// And until this one has died, or it is too late.
+    guest: Option<(i32, Instant)>,
+}
 
 struct Run<'a> {
     args: &'a RunArgs,
@@ -89,8 +102,8 @@ struct Run<'a> {
     kills: Kills,
     /// Kills that are due at a time: who, why.
     due: Vec<(Instant, i32, Cause)>,
-    /// Writers that are held at the brink of their last push: until when.
-    held: Vec<(Instant, i32)>,
+    /// Writers that are held at the brink of their last push.
+    held: Vec<Held>,
     /// Members that are not replaced before a time; not at all once the run ends.
     late: VecDeque<(Instant, Birth)>,
     /// Places of readers that are not taken again before a time.
@@ -544,7 +557,7 @@ impl<'a> Run<'a> {
             Outcome::Over => worker::hold_on(&self.control, Duration::ZERO)?,
             Outcome::Brink { tid } => {
                 worker::hold_on(&self.control, Duration::ZERO)?;
-                self.held.push((Instant::now() + ROOM, tid));
+                self.held.push(Held { tid, until: Instant::now() + ROOM, guest: None });
             }
             Outcome::Doomed { pid, tid, full } => {
                 if !self.ending {
@@ -552,9 +565,10 @@ impl<'a> Run<'a> {
                     let _ = affinity::pin(tid, &self.mine);
                 }
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
-                let dead = full && !self.ending && self.dice.random_bool(0.3) && self.kill_a_guest();
+                let wanted = full && !self.ending && self.dice.random_bool(0.3);
+                let dead = if wanted { self.kill_a_guest() } else { None };
                 if !self.ending {
-                    let operation = match (full, dead) {
+                    let operation = match (full, dead.is_some()) {
                         (true, true) => Operation::PushPastDead,
                         (true, false) => Operation::PushFull,
                         _ => Operation::Push,
@@ -564,10 +578,11 @@ impl<'a> Run<'a> {
                 if full && !self.hunter.hunts_rarely(pid) {
                     worker::hold_on(&self.control, Duration::ZERO)?;
                 }
-                if dead {
+                if let Some(guest) = dead {
                     // The others read on meanwhile, so that nobody but the dead one is in the way.
                     worker::hold_on(&self.control, Duration::ZERO)?;
-                    self.held.push((Instant::now() + GUEST_DEATH, tid));
+                    let (until, latest) = (Instant::now() + GUEST_DEATH, Instant::now() + GUEST_GONE);
+                    self.held.push(Held { tid, until, guest: Some((guest, latest)) });
                 } else {
                     self.hunter.proceed(tid)?;
                 }
@@ -690,25 +705,28 @@ impl<'a> Run<'a> {
     }
 
     /// Kills an ephemeral reader, if there is one to kill.
-    fn kill_a_guest(&mut self) -> bool {
+    fn kill_a_guest(&mut self) -> Option<i32> {
         let guest = self.members.iter().find(|(_, m)| {
             m.role == Role::Ephemeral && m.which == Which::Storm && m.standing && !m.spared && m.cause.is_none()
         });
-        let Some(pid) = guest.map(|(pid, _)| *pid) else { return false };
+        let pid = guest.map(|(pid, _)| *pid)?;
         self.kill(pid, Cause::Reader);
-        // Nobody takes its place before the writer has come by.
-        self.guests_from = Instant::now() + GUEST_DEATH + Duration::from_millis(3);
-        true
+        self.guests_from = Instant::now() + GUEST_GONE + COME_BY;
+        Some(pid)
     }
 
     /// Lets go of writers that were held back.
     fn let_go(&mut self, at: Instant) -> Result<(), Fault> {
         let mut held = std::mem::take(&mut self.held);
         let mut done = Ok(());
-        held.retain(|&(when, tid)| {
-            let due = when <= at || self.ending;
+        held.retain(|held| {
+            let here = held.guest.filter(|(guest, latest)| self.members.contains_key(guest) && *latest > at);
+            let due = (held.until <= at && here.is_none()) || self.ending;
             if due && done.is_ok() {
-                done = self.hunter.proceed(tid);
+                done = self.hunter.proceed(held.tid);
+            }
+            if due && held.guest.is_some() {
+                self.guests_from = at + COME_BY;
             }
             !due
         });
@@ -741,6 +759,9 @@ impl<'a> Run<'a> {
         self.young_at = at + YOUNG_EVERY;
         self.young += 1;
         let role = [Role::Standby, Role::Ephemeral, Role::Claimant][self.dice.random_range(0..3)];
+        if role == Role::Ephemeral && at < self.guests_from {
+            return Ok(()); // it would take the place of one whom a push is to find dead
+        }
         let pid = self.spawn(role, Which::Storm, YOUNG_PLACE, false)?;
         let age = Duration::from_micros(self.dice.random_range(0..=YOUNG_DEATH.as_micros() as u64));
         self.due.push((Instant::now() + age, pid, Cause::Startup));
@@ -785,6 +806,11 @@ impl<'a> Run<'a> {
 
     /// Quiet times, in which take-overs and the floor are timed.
     fn quiet_turn(&mut self, at: Instant) -> Result<(), Fault> {
+        if self.sample.as_ref().is_some_and(|sample| sample.ripe <= at)
+            && let Some(sample) = self.sample.take()
+        {
+            self.end_sample(sample);
+        }
         match self.quiet.turn(at) {
             Turn::Storm | Turn::Wait => {}
             Turn::Begin => {
@@ -807,12 +833,9 @@ impl<'a> Run<'a> {
                     }
                 }
             }
+            // One at a time, however late we are: who lets go of a gate that was not opened ends who waits behind it.
+            Turn::Floor if self.sample.is_some() => {}
             Turn::Floor => self.begin_sample()?,
-        }
-        if self.sample.as_ref().is_some_and(|sample| sample.ripe <= at)
-            && let Some(sample) = self.sample.take()
-        {
-            self.end_sample(sample);
         }
         Ok(())
     }

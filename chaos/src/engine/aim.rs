@@ -72,16 +72,13 @@ impl Aim {
     }
 
     fn uniform(&mut self) -> Option<Target> {
-        let samples = self.sites.samples().len();
-        if samples == 0 {
+        let samples = self.sites.samples();
+        if samples.is_empty() {
             return None;
         }
-        let sample = self.random(samples);
-        let moment = self.random(self.sites.samples()[sample].len());
-        let trace = &self.sites.samples()[sample];
-        let site = trace[moment];
-        let occurrence = trace[..=moment].iter().filter(|&&other| other == site).count() as u32;
-        Some(Target::One { site, occurrence })
+        let sample = self.random(samples.len());
+        let moment = self.random(samples[sample]);
+        self.sites.moment(sample, moment).map(|(site, occurrence)| Target::One { site, occurrence })
     }
 
     /// The next few sites that no kill has hit: all of them before one comes again, those first that have been missed least.

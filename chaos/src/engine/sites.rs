@@ -40,7 +40,11 @@ const SAMPLES: usize = 64;
 pub struct Sites {
     modules: Vec<String>,
     tallies: BTreeMap<Site, Tally>,
-    samples: Vec<Vec<Site>>,
+    /// Sites in the order in which they became known.
+    order: Vec<Site>,
+    places: HashMap<Site, u32>,
+    /// The last traces: places in `order`. A night of them stays small.
+    samples: Vec<Box<[u32]>>,
     traces: u64,
     instructions: u64,
 }
@@ -74,14 +78,17 @@ impl Sites {
     /// Adds the instructions of one whole call; returns how many sites were new.
     pub fn add(&mut self, modules: &Modules, pcs: &[u64]) -> usize {
         let before = self.tallies.len();
-        let mut counts: HashMap<u64, (Site, u32)> = HashMap::new();
+        let mut counts: HashMap<u64, (Site, u32, u32)> = HashMap::new();
         let mut sample = Vec::with_capacity(pcs.len());
         for &pc in pcs {
-            let (site, count) = counts.entry(pc).or_insert_with(|| (self.site(modules, pc), 0));
+            let (_, place, count) = counts.entry(pc).or_insert_with(|| {
+                let site = self.site(modules, pc);
+                (site, self.place(site), 0)
+            });
             *count += 1;
-            sample.push(*site);
+            sample.push(*place);
         }
-        for (site, count) in counts.into_values() {
+        for (site, _, count) in counts.into_values() {
             let tally = self.tallies.entry(site).or_default();
             tally.calls += 1;
             tally.runs += u64::from(count);
@@ -92,8 +99,17 @@ impl Sites {
         self.tallies.len() - before
     }
 
-    fn keep(&mut self, sample: Vec<Site>) {
+    /// Where `site` is in `order`.
+    fn place(&mut self, site: Site) -> u32 {
+        *self.places.entry(site).or_insert_with(|| {
+            self.order.push(site);
+            (self.order.len() - 1) as u32
+        })
+    }
+
+    fn keep(&mut self, sample: Vec<u32>) {
         if !sample.is_empty() {
+            let sample = sample.into_boxed_slice();
             if self.samples.len() < SAMPLES {
                 self.samples.push(sample);
             } else {
@@ -102,18 +118,6 @@ impl Sites {
             }
             self.traces += 1;
         }
-    }
-
-    /// Adds all that `other` knows.
-    pub fn merge(&mut self, other: &Sites) {
-        let map = self.merge_tallies(other);
-        let here = |site: &Site| Site { module: map[usize::from(site.module)], offset: site.offset };
-        let traces = self.traces + other.traces;
-        for sample in &other.samples {
-            self.keep(sample.iter().map(here).collect());
-        }
-        self.traces = traces;
-        self.instructions += other.instructions;
     }
 
     /// Adds what `other` knows of each site, but none of its calls; returns the numbers of its modules here.
@@ -195,10 +199,19 @@ impl Sites {
         (self.traces, self.instructions)
     }
 
-    /// The last traces, whole.
+    /// Lengths of the last traces, which are kept whole.
     #[must_use]
-    pub fn samples(&self) -> &[Vec<Site>] {
-        &self.samples
+    pub fn samples(&self) -> Vec<usize> {
+        self.samples.iter().map(|sample| sample.len()).collect()
+    }
+
+    /// The instruction at `moment` of trace `sample`, and which execution of it that was, from 1.
+    #[must_use]
+    pub fn moment(&self, sample: usize, moment: usize) -> Option<(Site, u32)> {
+        let trace = self.samples.get(sample)?;
+        let place = *trace.get(moment)?;
+        let occurrence = trace[..=moment].iter().filter(|other| **other == place).count();
+        Some((*self.order.get(place as usize)?, occurrence as u32))
     }
 
     /// Where `site` is in a process with these modules; `None` if it has no such module.
@@ -232,8 +245,12 @@ mod tests {
         assert_eq!(one.add(&low, &[0x1000, 0x1008]), 0);
         let mut two = Sites::new();
         two.add(&high, &[0x80010, 0x71004, 0x71004, 0x71004]);
-        one.merge(&two);
+        one.merge_tallies(&two);
         assert_eq!(one.coverage(), (0, 4));
+        assert_eq!(one.samples(), [4, 2]);
+        assert_eq!(one.moment(0, 2), Some((one.site(&low, 0x1004), 2)));
+        assert_eq!(one.moment(1, 1), Some((one.site(&low, 0x1008), 1)));
+        assert_eq!((one.moment(1, 2), one.moment(2, 0)), (None, None));
         let site = one.site(&high, 0x71004);
         let tally = *one.tally(site).unwrap();
         assert_eq!((tally.calls, tally.runs, tally.most), (2, 5, 3));
@@ -241,6 +258,6 @@ mod tests {
         assert_eq!(one.name(site), "lib.so+0x4");
         one.hit(site);
         assert_eq!(one.coverage(), (1, 4));
-        assert_eq!(one.traced(), (3, 10));
+        assert_eq!(one.traced(), (2, 6), "what was merged was traced elsewhere");
     }
 }

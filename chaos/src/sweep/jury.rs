@@ -413,12 +413,17 @@ impl Jury {
 
     /// Waits for all cases that were handed in, and takes their findings, by number.
     pub(crate) fn findings(&mut self) -> Result<BTreeMap<usize, Finding>, String> {
+        self.settle()?;
+        self.sent = 0;
+        Ok(std::mem::take(&mut self.bench().findings).into_iter().collect())
+    }
+
+    /// Waits for all cases that were handed in.
+    pub(crate) fn settle(&self) -> Result<(), String> {
         loop {
             self.look_for_hangs()?;
-            let done = self.bench().findings.len() == self.sent;
-            if done {
-                self.sent = 0;
-                return Ok(std::mem::take(&mut self.bench().findings).into_iter().collect());
+            if self.bench().findings.len() == self.sent {
+                return Ok(());
             }
             if self.threads.iter().any(JoinHandle::is_finished) {
                 return Err("a judge is gone".into());

@@ -33,7 +33,13 @@ const WALL: u64 = 4_102_444_800;
 const BOOT: u64 = 1_000_000;
 
 /// Functions that are run in one go.
-const QUIET: [&str; 4] = ["5owner12this_process", "5owner10start_time", "5owner11whereabouts", "5owner8is_dying"];
+const QUIET: [&str; 5] = [
+    "5owner12this_process",
+    "5owner10start_time",
+    "5owner11whereabouts",
+    "5owner6Viewer11whereabouts",
+    "5owner6Viewer8is_dying",
+];
 
 /// Where everything is in a subject: the same in all of one template.
 #[derive(Debug, Clone, Default)]
@@ -157,6 +163,11 @@ impl Stand {
         };
         if layout.quiet.is_empty() {
             return Err(EngineError::NoSymbol { path, name: "owner::this_process".into() });
+        }
+        for name in QUIET.into_iter().filter(|name| named(name).is_none()) {
+            eprintln!(
+                "warning: {name} is no function of its own in this program: two sweeps count differently where pids have other digits"
+            );
         }
         self.modules = modules;
         self.layout = Some(layout.clone());

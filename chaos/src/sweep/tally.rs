@@ -41,6 +41,8 @@ pub(crate) struct Row {
     pub(crate) images: u64,
     /// Subjects that were really killed, and whose remains were the copy's.
     pub(crate) kills: Share,
+    /// What these took, from the first start to the last judgement.
+    pub(crate) killing: Duration,
     /// Stops, of the points.
     pub(crate) stops: Share,
     /// Cuts under a living subject, of the points.
@@ -75,6 +77,7 @@ impl Row {
             states: 0,
             images: 0,
             kills: Share::default(),
+            killing: Duration::ZERO,
             stops: Share::default(),
             cuts: Share::default(),
             errnos: Share::default(),
@@ -179,6 +182,12 @@ impl Tally {
         self.rows.iter().map(of).sum()
     }
 
+    /// Subjects really killed, recovered from and judged, in a second of the time that this took.
+    fn cycles_per_s(&self) -> f64 {
+        let seconds: f64 = self.rows.iter().map(|row| row.killing.as_secs_f64()).sum();
+        if seconds > 0.0 { self.sum(|row| row.kills.done) as f64 / seconds } else { 0.0 }
+    }
+
     pub(crate) fn verdict(&self) -> Verdict {
         if self.sum(|row| row.violated) > 0 {
             Verdict::Violation
@@ -206,13 +215,14 @@ impl Tally {
     pub(crate) fn summary(&self, elapsed: Duration) -> String {
         let judged = self.sum(Row::judged);
         format!(
-            "{} operations, {} instructions; {judged} states judged in {:.1} s ({:.0}/s), {} different images; {} real kills, {} stops, {} cuts, {} failed system calls, {} pairs; {} violations",
+            "{} operations, {} instructions; {judged} states judged in {:.1} s ({:.0}/s), {} different images; {} real kills ({:.0}/s, each recovered from and judged), {} stops, {} cuts, {} failed system calls, {} pairs; {} violations",
             self.rows.len(),
             self.sum(|row| row.points),
             elapsed.as_secs_f64(),
             judged as f64 / elapsed.as_secs_f64().max(1e-9),
             self.sum(|row| row.images),
             self.sum(|row| row.kills.done),
+            self.cycles_per_s(),
             self.sum(|row| row.stops.done),
             self.sum(|row| row.cuts.done + row.dead_cuts),
             self.sum(|row| row.errnos.done),
@@ -231,6 +241,7 @@ impl Tally {
             "judged_per_s": judged as f64 / elapsed.as_secs_f64().max(1e-9),
             "images": self.sum(|row| row.images),
             "kills": self.sum(|row| row.kills.done),
+            "cycles_per_s": (self.cycles_per_s() * 10.0).round() / 10.0,
             "stops": self.sum(|row| row.stops.done),
             "cuts": self.sum(|row| row.cuts.done + row.dead_cuts),
             "errnos": self.sum(|row| row.errnos.done),

@@ -105,7 +105,11 @@ impl<'a> Walker<'a> {
         let mut whose = Vec::new();
         if modes.contains(&Mode::Kill) {
             self.copies(&map, row, &mut whose)?;
+            self.jury.settle()?;
+            let began = Instant::now();
             self.kills(op, &map, row, &mut whose, stop)?;
+            self.jury.settle()?;
+            row.killing = began.elapsed();
         }
         if modes.contains(&Mode::Stop) {
             self.stops(op, &map, row, &mut whose, stop)?;
