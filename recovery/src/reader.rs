@@ -245,6 +245,7 @@ impl Reader {
             let Some(ring) = self.ring.as_mut() else {
                 return Err(ReceiveError::Gone { lost: Lost::Unknown { from: 0 } });
             };
+            ring.leave_losses(false); // a look at a lent record may have unwound
             // Spun once, in front of the first sleep; what comes after a look around is more of the same wait.
             let waited = if idle { ring.recv_after(buf, most, 0) } else { ring.recv(buf, most) };
             match waited {
@@ -313,11 +314,11 @@ impl Reader {
             handed_out += 1;
             each(sequence, record_type, bytes, redelivered);
         };
-        match ring.drain(buf, most, counting) {
-            Ok((count, Taken::Gap { from, count: lost, reason })) => {
-                self.queue.push_back(Event::Gap { from, count: Some(lost), reason });
-                Ok(count)
-            }
+        // A gap is for the next recv to find and to tell: should this process die before that, its successor finds it.
+        ring.leave_losses(true);
+        let drained = ring.drain(buf, most, counting);
+        ring.leave_losses(false);
+        match drained {
             Ok((count, _)) => Ok(count),
             Err(RecvError::BufferTooSmall { needed, given }) if handed_out == 0 => {
                 Err(ReceiveError::BufferTooSmall { needed, given })
@@ -346,12 +347,11 @@ impl Reader {
         if self.auto_release {
             ring.release();
         }
-        match ring.lend(peers, look) {
+        ring.leave_losses(true); // as in `drain`
+        let lent = ring.lend(peers, look);
+        ring.leave_losses(false);
+        match lent {
             Ok(Lent::Looked(result)) => Ok(Some(result)),
-            Ok(Lent::Not(Taken::Gap { from, count, reason })) => {
-                self.queue.push_back(Event::Gap { from, count: Some(count), reason });
-                Ok(None)
-            }
             Ok(Lent::Not(_)) | Err(_) => Ok(None), // told by the next recv
         }
     }

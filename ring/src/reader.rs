@@ -137,6 +137,8 @@ pub struct Reader<M: Memory> {
     pub(crate) redelivered_until: u64,
     light: bool,
     spin: u32,
+    /// Lost records are left to a later receive.
+    leaves_losses: bool,
     scratch: Vec<u8>,
 }
 
@@ -166,6 +168,7 @@ impl<M: Memory> Reader<M> {
             redelivered_until: taken,
             light,
             spin: wait::DEFAULT_SPIN,
+            leaves_losses: false,
             scratch: Vec::new(),
             memory,
         }
@@ -184,6 +187,12 @@ impl<M: Memory> Reader<M> {
     /// Turns of the spin loop before a receive that waits goes to sleep.
     pub fn set_spin(&mut self, turns: u32) {
         self.spin = turns;
+    }
+
+    /// Whether receives stop in front of lost records, with [`Taken::Empty`], instead of going past them with a [`Taken::Gap`]: for who can't
+    /// tell of a gap now. Whoever goes past one and dies has told nobody.
+    pub fn leave_losses(&mut self, on: bool) {
+        self.leaves_losses = on;
     }
 
     /// Position and sequence number of what comes next: exact, from private memory.
@@ -579,6 +588,9 @@ impl<M: Memory> Reader<M> {
 
     /// Stands at the first sound record in `from..to`, or at `to`; reports what was skipped.
     fn skip(&mut self, from: u64, to: Mark, reason: GapReason) -> Result<Option<Taken>, RecvError> {
+        if self.leaves_losses {
+            return Ok(Some(Taken::Empty));
+        }
         let lost_from = self.next.sequence;
         let data = self.memory.data();
         let search = Search { anchor: self.next, from, to };

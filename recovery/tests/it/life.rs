@@ -251,6 +251,37 @@ fn a_gap_is_told_whichever_call_finds_it() {
 }
 
 #[test]
+fn a_gap_that_drain_or_lend_has_met_is_told_to_the_next_holder_if_this_one_dies() {
+    use ringward_recovery::TrustedPeers;
+    use std::os::unix::fs::FileExt;
+    // SAFETY: this process is the only one there, and nothing is lent when it does the damage.
+    let peers = unsafe { TrustedPeers::vouch() };
+    for lends in [false, true] {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let mut writer = channel.writer().unwrap();
+        let mut reader = durable(&channel, "d");
+        for i in 0..3u8 {
+            writer.push(0, &[i; 8]).unwrap();
+        }
+        let file = std::fs::OpenOptions::new().write(true).open(bed.namespace.path().join("c/00000001.ring")).unwrap();
+        let data_at = writer.segment().identity().geometry.data_at();
+        file.write_all_at(&[0xff; 4], data_at + 32 + 24).unwrap();
+        let mut got = Vec::new();
+        if lends {
+            while reader.lend(peers, |sequence, _, _, _| got.push(sequence)).unwrap().is_some() {}
+        } else {
+            reader.drain(&mut [0; 64], u64::MAX, |sequence, _, _, _| got.push(sequence)).unwrap();
+        }
+        assert_eq!(got, [0]);
+        drop(reader);
+        let (records, events) = all(&mut durable(&channel, "d"));
+        assert!(matches!(events[..], [Event::Gap { from: 1, count: Some(1), .. }]), "{events:?}");
+        assert_eq!(numbers(&records), [2]);
+    }
+}
+
+#[test]
 fn a_writer_that_dies_inside_its_close_has_closed() {
     use ringward_ring::segment::{Access, Segment};
     use ringward_ring::word::State;
