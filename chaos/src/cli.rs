@@ -245,12 +245,8 @@ fn run_command(mut args: RunArgs) -> i32 {
         }
     };
     let args = &args;
-    let most = ringward_ring::layout::max_record(args.capacity);
-    if u64::from(args.payload.1) > most {
-        eprintln!(
-            "error: payloads of up to {} bytes do not fit a capacity of {}: at most {most}; raise --capacity or lower --payload",
-            args.payload.1, args.capacity
-        );
+    if let Err(error) = fits(args) {
+        eprintln!("error: {error}");
         return EXIT_USAGE;
     }
     if args.dry_run {
@@ -258,6 +254,18 @@ fn run_command(mut args: RunArgs) -> i32 {
         return 0;
     }
     told(run::run(args, before.as_ref(), &Stop::listen()))
+}
+
+/// Whether the options of a run fit each other.
+pub(crate) fn fits(args: &RunArgs) -> Result<(), String> {
+    let most = ringward_ring::layout::max_record(args.capacity);
+    if u64::from(args.payload.1) > most {
+        return Err(format!(
+            "payloads of up to {} bytes do not fit a capacity of {}: at most {most}; raise --capacity or lower --payload",
+            args.payload.1, args.capacity
+        ));
+    }
+    Ok(())
 }
 
 /// The options of `chaos run`, from words.

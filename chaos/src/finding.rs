@@ -166,7 +166,8 @@ pub(crate) fn read(path: &PathBuf) -> Result<Case, String> {
     parse(&text).map_err(told)
 }
 
-fn parse(text: &str) -> Result<Case, String> {
+/// As [`read`], of what is in the file.
+pub(crate) fn parse(text: &str) -> Result<Case, String> {
     if !text.trim_start().starts_with('{') {
         let plan = Plan::parse(text).map_err(|error| error.to_string())?;
         return Ok(Case { plan, plant: None, kinds: Vec::new(), storm: None, build: None });
@@ -204,6 +205,18 @@ mod tests {
         let image = image("x", &bytes);
         let parts = image["parts"].as_array().unwrap();
         assert_eq!(parts.iter().map(|part| part["at"].as_u64().unwrap()).collect::<Vec<_>>(), [128, 960]);
+    }
+
+    #[test]
+    fn a_storm_from_somebody_else_names_no_file_of_this_machine() {
+        let words = "--seed 4 --payload 0..9 --root /a --report /b --html /c --junit /d --markdown /e --resume /f --shared-root";
+        let storm = |words: &str| json!({ "options": words.split(' ').collect::<Vec<_>>() });
+        let args = crate::run::storm_args(&storm(words), None).unwrap();
+        assert_eq!(args.seed, Some(4));
+        let targets = [&args.targets.html, &args.targets.junit, &args.targets.markdown];
+        assert!([&args.root, &args.report, &args.resume].into_iter().chain(targets).all(Option::is_none), "{args:?}");
+        assert!(!args.shared_root);
+        assert!(crate::run::storm_args(&storm("--payload 0..4096 --capacity 4096"), None).is_err(), "they don't fit");
     }
 
     #[test]

@@ -19,6 +19,8 @@ mod failover;
 mod faults;
 mod finding;
 mod floor;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hunt;
 mod judge;
 mod ledger;

@@ -38,10 +38,14 @@ impl Before {
 pub(crate) fn read(path: &Path, args: &mut RunArgs) -> Result<Before, String> {
     let told = |what: &str| format!("{}: {what}", path.display());
     let bytes = std::fs::read(path).map_err(|error| told(&error.to_string()))?;
-    let report: Value = serde_json::from_slice(&bytes).map_err(|error| told(&error.to_string()))?;
-    let before = of(report, args).map_err(|what| told(&what))?;
+    let before = parse(&bytes, args).map_err(|what| told(&what))?;
     args.report.get_or_insert_with(|| path.to_owned());
     Ok(before)
+}
+
+/// As [`read`], of what is in the file.
+pub(crate) fn parse(bytes: &[u8], args: &mut RunArgs) -> Result<Before, String> {
+    of(serde_json::from_slice(bytes).map_err(|error| error.to_string())?, args)
 }
 
 fn of(report: Value, args: &mut RunArgs) -> Result<Before, String> {
@@ -61,9 +65,14 @@ fn of(report: Value, args: &mut RunArgs) -> Result<Before, String> {
     args.capacity = number(&options["capacity"], "capacity")?;
     args.faults = crate::faults::Rates::parse(options["faults"].as_str().unwrap_or("none"))?;
     let (past, records) = (&report["resumed"], &report["records"]);
-    let sum = |a: &Value, b: &Value| a.as_u64().unwrap_or(0) + b.as_u64().unwrap_or(0);
+    // By the bounds of the command line, which the file was not held to.
+    let seed = args.seed.unwrap_or(0);
+    let line = crate::report::repeat(args, seed);
+    let words: Vec<&str> = line.split(' ').skip(2).collect();
+    crate::cli::run_args(&words).and_then(|args| crate::cli::fits(&args))?;
+    let sum = |a: &Value, b: &Value| a.as_u64().unwrap_or(0).saturating_add(b.as_u64().unwrap_or(0));
     Ok(Before {
-        runs: past["runs"].as_u64().unwrap_or(0) + 1,
+        runs: past["runs"].as_u64().unwrap_or(0).saturating_add(1),
         elapsed: past["elapsed_s"].as_f64().unwrap_or(0.0) + report["elapsed_s"].as_f64().unwrap_or(0.0),
         kills: sum(&past["kills"], &report["kills"]["total"]),
         acknowledged: sum(&past["acknowledged"], &records["acknowledged"]),
@@ -97,6 +106,30 @@ mod tests {
             let mut report = report.clone();
             report.as_object_mut().unwrap().remove(missing);
             assert!(of(report, &mut args).is_err(), "{missing}");
+        }
+    }
+
+    #[test]
+    fn what_the_command_line_would_refuse_is_refused() {
+        let report = json!({
+            "schema": "ringward-chaos-run/1", "seed": 4,
+            "options": { "kill_rate": 0.5, "readers": 4, "standbys": 1, "payload": [1, 9], "capacity": 4096 },
+            "kills": { "total": u64::MAX }, "resumed": { "runs": u64::MAX, "kills": 1 },
+        });
+        let mut args = crate::cli::run_args(&[]).unwrap();
+        assert!(of(report.clone(), &mut args).is_ok(), "sums that are too large are no panic");
+        for (option, value) in [
+            ("kill_rate", json!(1.5)),
+            ("readers", json!(4_000_000_000_u32)),
+            ("standbys", json!(0)),
+            ("payload", json!([9, 1])),
+            ("payload", json!([0, 4096])),
+            ("capacity", json!(0)),
+            ("capacity", json!(5000)),
+        ] {
+            let mut report = report.clone();
+            report["options"][option] = value.clone();
+            assert!(of(report, &mut args).is_err(), "{option}: {value}");
         }
     }
 }

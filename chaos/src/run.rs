@@ -162,9 +162,7 @@ pub(crate) fn print_plan(args: &RunArgs) {
 
 /// A storm's violation again, `times` times: its choices are the same, the interleaving is the machine's.
 pub(crate) fn again(storm: &Value, times: u32, root: Option<&PathBuf>, stop: &Stop) -> Result<Verdict, Fault> {
-    let words: Vec<&str> = storm["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let mut args = crate::cli::run_args(&words)?;
-    args.root = root.cloned();
+    let args = storm_args(storm, root)?;
     let mut shown = 0;
     let mut done = 0;
     for _ in 0..times {
@@ -176,6 +174,17 @@ pub(crate) fn again(storm: &Value, times: u32, root: Option<&PathBuf>, stop: &St
     }
     println!("violated {shown} of {done} times");
     Ok(if shown > 0 { Verdict::Violation } else { Verdict::Held })
+}
+
+/// The options of a violation of the storm.
+pub(crate) fn storm_args(storm: &Value, root: Option<&PathBuf>) -> Result<RunArgs, String> {
+    let words: Vec<&str> = storm["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut args = crate::cli::run_args(&words)?;
+    args.root = root.cloned();
+    // The file may come from somebody else: it does not say what is read and overwritten here.
+    (args.report, args.resume, args.targets, args.shared_root) = (None, None, Default::default(), false);
+    crate::cli::fits(&args)?;
+    Ok(args)
 }
 
 /// Runs; says how it ended.

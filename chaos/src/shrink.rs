@@ -11,7 +11,7 @@ use crate::stop::Stop;
 use crate::verdict::Verdict;
 
 /// All plans that are one step smaller than this one, boldest steps first.
-fn smaller(plan: &Plan) -> Vec<Plan> {
+pub(crate) fn smaller(plan: &Plan) -> Vec<Plan> {
     let mut all = Vec::new();
     let count = plan.trials.len();
     if count > 1 {
@@ -63,7 +63,7 @@ fn simpler(trial: &Trial) -> Vec<Trial> {
 }
 
 /// Goes down as long as `shows` says that the smaller plan shows the same; what is left, and how many were tried.
-fn descend(mut plan: Plan, mut shows: impl FnMut(&Plan) -> bool) -> (Plan, u32) {
+pub(crate) fn descend(mut plan: Plan, mut shows: impl FnMut(&Plan) -> bool) -> (Plan, u32) {
     let mut tried = 0;
     'again: loop {
         for other in smaller(&plan) {

@@ -46,16 +46,28 @@ impl Targets {
 
 /// `chaos report`: turns a JSON report into something else; with nothing asked for, prints Markdown.
 pub(crate) fn convert(file: &Path, targets: &Targets) -> Result<(), String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let report: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", file.display()))?;
-    if !report["schema"].as_str().is_some_and(|schema| schema.starts_with("ringward-chaos-run/")) {
-        return Err(format!("{}: schema {}, a report of chaos run was expected", file.display(), report["schema"]));
-    }
+    let told = |error: String| format!("{}: {error}", file.display());
+    let bytes = std::fs::read(file).map_err(|error| told(error.to_string()))?;
+    let report = parse(&bytes).map_err(told)?;
     if targets.is_none() {
         use std::io::Write as _;
         let _ = std::io::stdout().write_all(markdown::render(&report).as_bytes());
     }
     targets.write(&report).map_err(|error| error.to_string())
+}
+
+/// Reads a report of `chaos run`.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
+    let report: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if !report["schema"].as_str().is_some_and(|schema| schema.starts_with("ringward-chaos-run/")) {
+        return Err(format!("schema {}, a report of chaos run was expected", report["schema"]));
+    }
+    Ok(report)
+}
+
+/// All that a report can be turned into.
+pub(crate) fn all(report: &Value) -> [String; 3] {
+    [markdown::render(report), junit::render(report), html::render(report)]
 }
 
 /// A value as text, strings without quotes, nothing for null.
