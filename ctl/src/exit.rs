@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit codes, as `--help` prints them.
 pub(crate) const CODES: &str = "\
@@ -65,9 +66,9 @@ impl Failure {
     }
 }
 
-/// Prints why a command stopped, and says with which code.
-pub(crate) fn report(ended: Result<Done, Failure>) -> ExitCode {
-    let (message, code) = match ended {
+/// With which code it ends, and what is told first.
+pub(crate) fn code(ended: &Result<Done, Failure>) -> (Option<&str>, u8) {
+    match ended {
         Ok(Done::All) | Err(Failure::PipeClosed) => (None, 0),
         Ok(Done::Lost) => (None, 4),
         Ok(Done::Found) => (None, 5),
@@ -76,14 +77,25 @@ pub(crate) fn report(ended: Result<Done, Failure>) -> ExitCode {
         Err(Failure::Usage(message)) => (Some(message), 2),
         Err(Failure::Nothing(message)) => (Some(message), 3),
         Err(Failure::Stopped(signal)) => (None, u8::try_from(128 + signal).unwrap_or(u8::MAX)),
-    };
+    }
+}
+
+/// Prints why a command stopped, and says with which code.
+pub(crate) fn report(ended: &Result<Done, Failure>) -> ExitCode {
+    let (message, code) = code(ended);
     if let Some(message) = message {
-        complain(&message);
+        complain(message);
     }
     ExitCode::from(code)
 }
 
+/// Set by the fuzzer, whose many runs would fill a disk with what they have to say.
+pub(crate) static MUTE: AtomicBool = AtomicBool::new(false);
+
 /// One line on stderr, if anybody reads it.
 pub(crate) fn complain(message: &str) {
+    if MUTE.load(Ordering::Relaxed) {
+        return;
+    }
     let _ = io::stderr().write_all(format!("ringward: {message}\n").as_bytes());
 }

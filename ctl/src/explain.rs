@@ -26,6 +26,11 @@ fn entries() -> Vec<(&'static str, String)> {
     entries
 }
 
+/// All ids that have an entry.
+pub(crate) fn ids() -> Vec<&'static str> {
+    entries().into_iter().map(|(id, _)| id).collect()
+}
+
 /// Where the entry refers to another one for what it does not say itself.
 fn rest(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("- **The rest:** as [")).and_then(|rest| rest.split(']').next())

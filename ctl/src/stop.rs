@@ -23,6 +23,13 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// One that no signal ever reaches.
+    pub(crate) fn deaf() -> Result<Stop, Failure> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| Failure::system("make an eventfd", error))?;
+        Ok(Stop { signal: Arc::new(AtomicI32::new(0)), reload: Arc::new(AtomicBool::new(false)), bell: Arc::new(bell) })
+    }
+
     /// Takes the two signals over, and SIGHUP if it `reloads`: else that ends the process as ever. Call it before any other thread is
     /// started: they inherit that the signals are blocked.
     pub(crate) fn install(reloads: bool) -> Result<Stop, Failure> {
@@ -37,13 +44,7 @@ impl Stop {
             set.add(Signal::SIGHUP);
         }
         set.thread_block().map_err(|error| Failure::system("block signals", error))?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| Failure::system("make an eventfd", error))?;
-        let stop = Stop {
-            signal: Arc::new(AtomicI32::new(0)),
-            reload: Arc::new(AtomicBool::new(false)),
-            bell: Arc::new(bell),
-        };
+        let stop = Stop::deaf()?;
         let noted = stop.clone();
         std::thread::Builder::new()
             .name("ringward-signals".into())

@@ -56,6 +56,11 @@ struct Daemon<'a> {
     short: bool,
 }
 
+/// Only asks everybody for the settings; `environment` answers for the environment.
+pub(crate) fn settings(args: &Watch, environment: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    Settings::gather(args, environment).map(drop)
+}
+
 pub(crate) fn run(at: &Place, args: &Watch, stop: &Stop) -> Result<Done, Failure> {
     let mut notify = Notify::from_environment();
     let mut daemon = Daemon::new(at, args)?;
