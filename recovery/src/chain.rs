@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ringward_ring::canary;
+use ringward_ring::identity::Predecessor;
 use ringward_ring::layout::WRITER_BYTE;
 use ringward_ring::segment::{Access, AttachError, Segment};
 use ringward_ring::succession::{self, Drained};
-use ringward_ring::sys::file::{self, OpenError as FileOpenError, TEMPORARY_PREFIX, Trust};
+use ringward_ring::sys::file::{self, FileKey, OpenError as FileOpenError, TEMPORARY_PREFIX, Trust};
 use ringward_ring::sys::lock::{self, Held};
 use ringward_ring::table;
 use ringward_ring::word::{End, State, Successor};
@@ -229,20 +230,58 @@ pub(crate) fn sweep(dir: &ChannelDir, trust: &Trust) -> io::Result<()> {
     Ok(())
 }
 
+/// Where generation `number` ended, as its successor says, if its own word doesn't: it is damaged, or what stood there is lost. None was ever
+/// built but on a decided end. `None`: nothing says so, or the writer is still at work.
+fn end_by_successor(segment: &Arc<Segment>, next: &Arc<Segment>) -> Option<Predecessor> {
+    let before = next.identity().predecessor.filter(|before| before.segment == segment.identity().segment)?;
+    let writes =
+        succession::state(segment) == State::OPEN && segment.writer_held().map_or(true, |held| held == Held::Exclusive);
+    (succession::state(next) != State::CANDIDATE && !writes).then_some(before)
+}
+
+fn end_decided(segment: &Arc<Segment>) -> bool {
+    matches!(succession::end(segment), Ok(End::At(_) | End::Unknown))
+}
+
+/// Decides the end of generation `number`, which was followed, by what its successor says, if its own word does not say it.
+pub(crate) fn mend_end(dir: &ChannelDir, number: u64, key: FileKey, trust: &Trust) -> Result<(), OpenError> {
+    let Found::Segment(segment) = find(dir, number, Access::Successor, trust)? else { return Ok(()) };
+    if segment.key() == key
+        && !end_decided(&segment)
+        && let Found::Segment(next) = find(dir, number + 1, Access::Inspect, trust)?
+        && let Some(before) = end_by_successor(&segment, &next)
+    {
+        decide_as(&segment, number, before)?;
+    }
+    Ok(())
+}
+
+fn decide_as(segment: &Arc<Segment>, number: u64, before: Predecessor) -> Result<(), OpenError> {
+    info!(generation = number, end = before.end, "its end word says nothing: decided as its successor says");
+    succession::decide_end(segment, before.end)
+        .map_err(|bad| OpenError::DamagedWord { generation: number, found: bad.0 })?;
+    succession::ring_all(segment);
+    Ok(())
+}
+
 /// Whether generation `number` has ended, is followed by a confirmed one, and nobody needs it any more.
 fn unlinkable(dir: &ChannelDir, number: u64, segment: &Arc<Segment>, trust: &Trust) -> Result<bool, OpenError> {
-    match succession::end(segment) {
-        Ok(End::Undecided) | Err(_) => return Ok(false),
-        Ok(End::At(_) | End::Unknown) => {}
-    }
+    let decided = end_decided(segment);
     match find(dir, number + 1, Access::Successor, trust)? {
         Found::Segment(next) => {
+            let said = if decided { None } else { end_by_successor(segment, &next) };
+            if !decided && said.is_none() {
+                return Ok(false);
+            }
             if !confirm(segment, &next, number + 1)? || succession::state(&next) == State::CANDIDATE {
                 return Ok(false);
             }
+            if let Some(before) = said {
+                decide_as(segment, number, before)?;
+            }
         }
         // The next one was damaged after it had been confirmed; or it is not the next one that has a name.
-        Found::Broken(..) if matches!(succession::successor(segment), Ok(Successor::Segment(_))) => {}
+        Found::Broken(..) if decided && matches!(succession::successor(segment), Ok(Successor::Segment(_))) => {}
         Found::Broken(..) | Found::Missing => return Ok(false),
     }
     segment.set_elders(elders(dir, number, trust).map_err(OpenError::system("open older generations"))?);

@@ -622,7 +622,12 @@ impl Reader {
         let state = succession::state(&segment);
         let undrained = state.known().is_some() && state != State::OPEN && !segment.poisoned();
         if undrained {
-            return Ok(()); // fenced the usual way: drain it first
+            // Fenced the usual way: drain it first, up to an end that has to be there.
+            if matches!(succession::end(&segment), Ok(End::Undecided) | Err(_)) {
+                let (number, trust) = (segment.identity().generation, self.channel.namespace().trust());
+                chain::mend_end(&self.dir, number, segment.key(), trust).map_err(Box::new)?;
+            }
+            return Ok(());
         }
         self.advance()?;
         Ok(())

@@ -13,7 +13,7 @@ use ringward_ring::layout::{CURSOR_AT, MAX_POSITION, SUCCESSION_AT};
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Access;
 use ringward_ring::succession;
-use ringward_ring::word::{State, Successor};
+use ringward_ring::word::{EndWord, State, Successor};
 use ringward_ring::writer::PushError;
 use rstest::rstest;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -294,6 +294,62 @@ fn a_flipped_bit_in_the_succession_line_is_survived() {
             assert!(seen > acknowledged, "offset {at} bit {bit}");
         }
     }
+}
+
+/// The end word of a generation that was followed is damaged, or as it was before it was decided: its successor says where it
+/// ended. Who has not drained it does, and it is unlinked.
+#[rstest]
+fn a_followed_generation_without_an_end_word_is_drained_and_unlinked(
+    #[values(EndWord::UNDECIDED.0, 0x0123_4567_89ab_cdef)] word: u64,
+    #[values(false, true)] away: bool,
+    #[values(false, true)] unknown: bool,
+) {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let reader = durable(&channel, "d");
+    push_text(&mut writer, 0..2);
+    if unknown {
+        for bit in [3, 17] {
+            let [a, b] = &writer_cursor(writer.segment()).checkpoints;
+            a.check.fetch_xor(1 << bit, Ordering::SeqCst);
+            b.check.fetch_xor(1 << bit, Ordering::SeqCst);
+        }
+    }
+    drop(writer);
+    let mut reader = Some(reader).filter(|_| !away);
+    let mut writer = channel.writer().unwrap();
+    bed.attach(1, Access::Successor).page().succession.end.store(word, Ordering::SeqCst);
+    let next = writer.push(0, b"2").unwrap();
+    let mut reader = reader.take().unwrap_or_else(|| durable(&channel, "d"));
+    if unknown {
+        let gap = until(&mut reader, |event| matches!(event, Event::Gap { .. } | Event::Record { .. }));
+        assert_eq!(gap, Event::Gap { from: 0, count: None, reason: GapReason::Truncated });
+        assert_eq!(take(&mut reader, 1).0, [(next, b"2".to_vec())]);
+    } else {
+        assert_eq!(take(&mut reader, 3).0, text(0..3));
+    }
+    channel.tidy().unwrap();
+    assert_eq!(bed.names(), ["00000002.ring"]);
+}
+
+/// The same where nobody is left who would read it.
+#[test]
+fn a_drained_generation_whose_end_word_is_damaged_is_unlinked() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let writer = channel.writer().unwrap();
+    let reader = channel.reader("e", Durability::Ephemeral, From::Latest).unwrap();
+    drop(writer);
+    let mut writer = channel.writer().unwrap();
+    assert_eq!(bed.names(), ["00000001.ring", "00000002.ring"], "it is read");
+    bed.attach(1, Access::Successor).page().succession.end.fetch_xor(1 << 40, Ordering::SeqCst);
+    drop(reader);
+    writer.push(0, b"x").unwrap();
+    channel.tidy().unwrap();
+    assert_eq!(bed.names(), ["00000002.ring"]);
 }
 
 /// A position far beyond anything: no crash, no hang, no invented record.
