@@ -19,6 +19,7 @@ use tracing::{debug, info};
 
 use crate::error::OpenError;
 use crate::namespace::{ChannelDir, entries, generation_name, open_files};
+use crate::succession::before_reboot;
 use crate::verdict::Verdict;
 
 /// A generation found in a channel's directory.
@@ -114,6 +115,12 @@ fn help(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>, trust: &Trust) 
             // Its predecessor lost its name only after the one that follows was confirmed: if this one still is a candidate, it
             // is a withdrawn rival's. Look at the state again *after* having seen that the name is gone.
             if succession::state(candidate) == State::CANDIDATE {
+                // Unless that it was opened had not reached the disk when the machine went down, and that the other was unlinked had.
+                let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
+                if before_reboot(candidate) && newest == Some(number) {
+                    succession::shift_state(candidate, State::CANDIDATE, State::OPEN);
+                    return Ok(Standing::LookAgain);
+                }
                 info!(generation = number, "unlink a candidate that was never confirmed");
                 dir.unlink(number, candidate.key()).map_err(OpenError::system("unlink a withdrawn candidate"))?;
             }

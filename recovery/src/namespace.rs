@@ -389,6 +389,11 @@ impl ChannelDir {
         }
     }
 
+    /// Has the names in it on its disk, if it is on one.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.fd())?)
+    }
+
     /// Whether the directory still has a name.
     pub(crate) fn named(&self) -> io::Result<bool> {
         Ok(file::links(self.fd())? > 0)

@@ -24,7 +24,24 @@ fn pid_namespace() -> u32 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
 }
 
+/// The kernel's, which does not change while this process lives: read once.
 fn boot_id() -> [u8; 16] {
+    static HERE: std::sync::OnceLock<[u8; 16]> = std::sync::OnceLock::new();
+    *HERE.get_or_init(read_boot_id)
+}
+
+/// Whether the machine was started anew since a written-down owner wrote: what its process had stored and no disk had is gone then, and
+/// the rest is of different ages. False where either side doesn't know (no /proc).
+///
+/// `in_memory` says that the file can't have lived through a reboot itself. Then another boot id is only believed of the same pid namespace:
+/// there are containers that are each given one of their own.
+pub(crate) fn rebooted(owner: &Owner, in_memory: bool) -> bool {
+    let (here, there) = (boot_id(), owner.boot);
+    let known = here != [0; 16] && there != [0; 16];
+    known && here != there && (!in_memory || owner.pid_namespace == this_namespace())
+}
+
+fn read_boot_id() -> [u8; 16] {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut id = [0; 16];
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -211,5 +228,16 @@ mod tests {
         assert_eq!(whereabouts(&Owner { start: me.start + 1, ..me }), Whereabouts::Gone);
         assert_eq!(whereabouts(&Owner { pid_namespace: 1, ..me }), Whereabouts::Unknowable);
         assert_eq!(whereabouts(&Owner { boot: [9; 16], ..me }), Whereabouts::Gone);
+    }
+
+    #[test]
+    fn another_boot_id_is_a_reboot_unless_it_is_unknown_or_only_a_containers() {
+        let me = this_process();
+        assert!(!rebooted(&me, false) && !rebooted(&me, true));
+        let before = Owner { boot: [9; 16], ..me };
+        assert!(rebooted(&before, false) && rebooted(&before, true));
+        let container = Owner { pid_namespace: 1, ..before };
+        assert!(rebooted(&container, false) && !rebooted(&container, true));
+        assert!(!rebooted(&Owner { boot: [0; 16], ..me }, false));
     }
 }

@@ -27,7 +27,7 @@ use crate::event::Event;
 use crate::namespace::{ChannelDir, generation_name};
 use crate::observer::Observer;
 use crate::owner;
-use crate::succession::known_loss;
+use crate::succession::{before_reboot, known_loss};
 use crate::verdict::Verdict;
 
 /// How often a reader that waits looks around: for a writer that died, a generation that it was not woken for.
@@ -837,7 +837,9 @@ fn find_slot(segment: &Arc<Segment>, card: &ReaderCard, hint: Option<usize>) -> 
 /// A durable name that nobody knows, where places were lost: its holder may have been registered, and is told so. (A newcomer is told
 /// the same, and knows better.)
 fn may_have_lost(ring: &RingReader<Arc<Segment>>) -> Option<Event> {
-    let lost = ring.memory().identity().features.has(Features::LOST_PLACES);
+    // Or its registration had not reached the disk when the machine went down.
+    let segment = ring.memory();
+    let lost = segment.identity().features.has(Features::LOST_PLACES) || before_reboot(segment);
     lost.then_some(Event::Gap { from: 0, count: None, reason: GapReason::Dropped })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Killed or stopped between any two steps, the next one to come repeats them and meets decisions already taken.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ringward_ring::build::{LinkError, Place, Prepared, Spec};
@@ -10,9 +11,9 @@ use ringward_ring::cursor::Mark;
 use ringward_ring::identity::{Features, Predecessor};
 use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
-use ringward_ring::sys::file::Trust;
+use ringward_ring::sys::file::{self, Trust};
 use ringward_ring::table::{self, Carried};
-use ringward_ring::word::{End, State};
+use ringward_ring::word::{Checksum, End, State, Successor};
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 use tracing::{debug, info, warn};
 
@@ -24,6 +25,9 @@ use crate::namespace::{BIRTH_PREFIX, ChannelDir, generation_name, open_files, tr
 use crate::owner;
 
 /// How far sequence numbers jump where nobody can know which were used: no generation has more records than half of this.
+///
+/// Whoever jumps has its segment and its name on the disk before it writes: were they lost with the power, the next one would jump to the
+/// same numbers. The only things that are ever synced; in memory it costs nothing.
 pub(crate) const UNKNOWN_JUMP: u64 = 1 << 48;
 
 /// How many records were lost between two sequence numbers, unless that is a jump over what nobody can know.
@@ -51,6 +55,13 @@ pub(crate) enum Followed {
     LookAgain(Option<Prepared>),
 }
 
+/// Whether the machine was started anew since this generation was written.
+pub(crate) fn before_reboot(segment: &Segment) -> bool {
+    let owner = &segment.identity().owner;
+    // In doubt on a disk: then any other boot id counts.
+    owner::rebooted(owner, file::in_memory(segment.file().as_fd()).unwrap_or(false))
+}
+
 /// Rings both bells of a generation when it goes out of scope, on whatever way.
 struct RingAtLast<'a>(&'a Arc<Segment>);
 
@@ -73,6 +84,13 @@ pub(crate) fn follow(
         return Err(OpenError::DamagedWord { generation: number, found: number });
     }
     let trust = channel.namespace().trust();
+    // Named, and so linked; if it bears no name now, that did not reach the disk: whoever follows would be nobody's successor.
+    if let Ok(Successor::Segment(lost)) = succession::successor(old)
+        && before_reboot(old)
+        && dir.generations().map_err(OpenError::system("list the channel"))?.last() == Some(&number)
+    {
+        return Err(OpenError::DamagedWord { generation: number, found: lost.0 });
+    }
     // Before anything is decided: a chain that is full must not cost a living writer its generation.
     let numbers = make_room(channel, dir)?;
     // Nor must a lack of room: the next generation is built before this one is touched.
@@ -86,7 +104,12 @@ pub(crate) fn follow(
     succession::fence_writer(old, knowledge.proved_dead)?;
     // 3. Where does it end? Whatever stands in the end word now is it.
     let own_end = knowledge.own_end.filter(|_| !canary!("own-end-forgotten"));
+    // After a reboot what a writer left is no prefix of its stores. Up to where its cursor stood when it last reached the disk its
+    // readers get what checks; what came behind, nobody knows. Payloads that no checksum covers are not given out at all.
+    let rebooted = own_end.is_none() && before_reboot(old);
+    let unchecked = rebooted && old.identity().checksum == Checksum::HEADER;
     let published = own_end.or_else(|| match knowledge.proved_dead {
+        _ if unchecked => None,
         true => succession::written_end(old),
         false => succession::published_end(old),
     });
@@ -106,6 +129,11 @@ pub(crate) fn follow(
             }
         }
         End::Unknown | End::Undecided => (None, old.identity().first_sequence + UNKNOWN_JUMP),
+    };
+    // Nor does a decided end tell where numbers stood: the name of a generation that followed it may not have reached the disk.
+    let (end, first_sequence) = match rebooted {
+        true => (None, old.identity().first_sequence + UNKNOWN_JUMP),
+        false => (end, first_sequence),
     };
     // 4. Fill in the next generation: every durable or locked slot, whoever has not come over yet.
     let mut elders = open_files(dir, numbers.into_iter().filter(|n| *n < number), trust)
@@ -135,12 +163,15 @@ pub(crate) fn follow(
         created: owner::wall_clock(),
         lost_places: canary!("lost-places-forgotten")
             .then_some(false)
-            .unwrap_or(damaged > 0 || lost_table || old.identity().features.has(Features::LOST_PLACES)),
+            .unwrap_or(damaged > 0 || lost_table || rebooted || old.identity().features.has(Features::LOST_PLACES)),
     };
     if canary!("readers-not-carried") {
         carried.clear();
     }
     next.finish(&place, &carried, if canary!("born-open") { State::OPEN } else { State::CANDIDATE });
+    if end.is_none() {
+        next.sync().map_err(OpenError::system("sync a segment whose numbers jump"))?;
+    }
     let next = match next.link(dir.fd(), &generation_name(number + 1)) {
         Ok(next) => Arc::new(next),
         Err((LinkError::Taken, prepared)) => {
@@ -154,6 +185,9 @@ pub(crate) fn follow(
         Err((LinkError::System(source), _)) => return Err(OpenError::System { doing: "link the segment", source }),
         Err((_, prepared)) => return Ok(Followed::LookAgain(Some(prepared))),
     };
+    if end.is_none() {
+        dir.sync().map_err(OpenError::system("sync the channel's directory"))?;
+    }
     // 5. The successor word decides; named or withdrawn.
     if !chain::confirm(old, &next, number + 1)? && !canary!("withdrawal-forgotten") {
         debug!(generation = number + 1, "withdraw: another segment follows");
@@ -168,6 +202,13 @@ pub(crate) fn follow(
     drop(told);
     elders.push(Arc::clone(old.file()));
     next.set_elders(elders);
+    if rebooted {
+        warn!(
+            generation = number,
+            first_sequence,
+            "the machine was started anew since this generation was written: an unknown number of records may be lost [RW-EV-REBOOTED]"
+        );
+    }
     info!(generation = number + 1, first_sequence, carried = carried.len(), "followed");
     Ok(Followed::ByUs(next))
 }
@@ -202,8 +243,10 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
         lost_places: true,
     };
     next.finish(&place, &carried, State::OPEN);
+    next.sync().map_err(OpenError::system("sync a segment whose numbers jump"))?;
     match next.link(dir.fd(), &generation_name(number + 1)) {
         Ok(next) => {
+            dir.sync().map_err(OpenError::system("sync the channel's directory"))?;
             let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
             if newest != Some(number + 1) {
                 succession::shift_state(&&next, State::OPEN, State::RETIRED);

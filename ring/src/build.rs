@@ -284,6 +284,15 @@ impl Prepared {
         page.succession.state.store(state.0, Ordering::Release);
     }
 
+    /// Has what was written so far on its disk, if it is on one.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn sync(&self) -> io::Result<()> {
+        self.segment.file.sync_all()
+    }
+
     /// Gives the segment the name `name` in `dir`.
     ///
     /// # Errors

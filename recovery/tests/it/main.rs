@@ -16,6 +16,7 @@ mod common;
 mod glances;
 mod life;
 mod life_model;
+mod reboot;
 mod security;
 mod steps;
 mod steps_chain;

@@ -518,6 +518,16 @@ pub fn is_local_fs(fd: BorrowedFd<'_>) -> io::Result<Result<(), FsKind>> {
     Ok(if kind.is_local() { Ok(()) } else { Err(kind) })
 }
 
+/// Whether the file is on a file system that is memory and nothing else: it can't have lived through a reboot.
+///
+/// # Errors
+///
+/// As `fstatfs(2)`.
+pub fn in_memory(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let kind = FsKind(rustix::fs::fstatfs(fd)?.f_type as u64 & 0xffff_ffff);
+    Ok(matches!(kind.name(), Some("tmpfs" | "ramfs" | "hugetlbfs")))
+}
+
 /// Reads the file's first bytes into `buf`; how many there were: fewer than asked for only at the end of the file.
 ///
 /// A private copy: the peer may be writing meanwhile, so that the bytes may never have stood there all at once.
@@ -736,5 +746,7 @@ mod tests {
         assert_eq!(format!("{kind}"), "a file system with magic number 0x9fa0");
         assert_eq!(format!("{:?} {:?}", FsKind(0x6969), FsKind(0x0102_1994)), "nfs tmpfs");
         assert!(!FsKind(0x6573_5546).is_local() && !FsKind(0).is_local());
+        assert!(in_memory(File::open("/dev/shm").unwrap().as_fd()).unwrap());
+        assert!(!in_memory(File::open("/proc").unwrap().as_fd()).unwrap());
     }
 }
