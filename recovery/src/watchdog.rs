@@ -34,6 +34,7 @@ use crate::succession as follow;
 use crate::verdict::{Evidence, Verdict};
 use crate::watch::Bell;
 
+use classify::Found;
 use glance::{Glance, Stamp};
 use inbox::Inbox;
 use notice::notice;
@@ -251,11 +252,9 @@ impl Watchdog {
             }
         }
         let mut observer = known.and_then(|known| known.observer);
-        let (verdict, segment, broken) = self.classify(&dir, &mut evidence, &mut observer);
+        let Found { verdict, segment, broken, due } = self.classify(&dir, &mut evidence, &mut observer);
         let mut done = Done::Nothing;
-        if verdict == Verdict::Orphaned
-            || (matches!(verdict, Verdict::Corrupt | Verdict::Truncated) && broken.is_some())
-        {
+        if due {
             done = match (&segment, broken) {
                 (Some(segment), _) => self.retire(name, &dir, segment, &evidence),
                 (None, Some(file)) => self.retire_broken(name, &dir, &file, &evidence),

@@ -18,20 +18,38 @@ use tracing::debug;
 
 use super::mark::{mark, mark_age, unmark};
 use super::{Action, Watchdog};
-use crate::chain::{self, Found, Standing};
+use crate::chain::{self, Found as Generation, Standing};
 use crate::namespace::ChannelDir;
 use crate::observer::Observer;
 use crate::owner::Whereabouts;
 use crate::verdict::{Evidence, Verdict};
 
+/// What a full look at a channel came to.
+pub(super) struct Found {
+    pub(super) verdict: Verdict,
+    /// Its newest generation, if it can be read.
+    pub(super) segment: Option<Arc<Segment>>,
+    /// The file of one that can't, and that nobody holds.
+    pub(super) broken: Option<File>,
+    /// It has been nobody's for long enough: to be taken away, if every lock of it can be had.
+    pub(super) due: bool,
+}
+
+impl Found {
+    /// Nothing to be done about it.
+    fn only(verdict: Verdict) -> Found {
+        Found { verdict, segment: None, broken: None, due: false }
+    }
+}
+
 impl Watchdog {
-    /// Classifies a channel. Also answers with its newest segment, or the file of a broken one that nobody holds.
+    /// Classifies a channel.
     pub(super) fn classify(
         &self,
         dir: &ChannelDir,
         evidence: &mut Evidence,
         observer: &mut Option<(FileKey, Observer)>,
-    ) -> (Verdict, Option<Arc<Segment>>, Option<File>) {
+    ) -> Found {
         let trust = *self.setup.namespace.trust();
         let mut numbers = Vec::new();
         // A few looks: between two of them others may have followed, withdrawn, drained.
@@ -40,7 +58,7 @@ impl Watchdog {
                 Ok(numbers) => numbers,
                 Err(error) => {
                     evidence.error = Some(error.to_string());
-                    return (Verdict::Unknowable, None, None);
+                    return Found::only(Verdict::Unknowable);
                 }
             };
             evidence.generations = numbers.len();
@@ -48,49 +66,59 @@ impl Watchdog {
                 let foreign = !canary!("foreign-files-removed");
                 if foreign && crate::namespace::entries(dir.fd()).is_ok_and(|names| !names.is_empty()) {
                     evidence.error = Some("its directory holds files that are not ringward's".to_owned());
-                    return (Verdict::Foreign, None, None);
+                    return Found::only(Verdict::Foreign);
                 }
                 // A retirement that was not finished: the directory alone.
-                return (self.orphaned(dir.fd(), evidence), None, None);
+                let verdict = self.orphaned(dir.fd(), evidence);
+                return Found { due: verdict == Verdict::Orphaned, ..Found::only(verdict) };
             };
             evidence.generation = Some(number);
             let access = if self.setup.action == Action::Report { Access::Inspect } else { Access::Successor };
             let segment = match chain::find(dir, number, access, &trust) {
-                Ok(Found::Missing) => continue,
-                Ok(Found::Segment(segment)) => segment,
+                Ok(Generation::Missing) => continue,
+                Ok(Generation::Segment(segment)) => segment,
                 Err(error) => {
                     evidence.error = Some(error.to_string());
-                    return (Verdict::of_failure(&error), None, None);
+                    return Found::only(Verdict::of_failure(&error));
                 }
-                Ok(Found::Broken(error, file)) => {
+                Ok(Generation::Broken(error, file)) => {
                     evidence.error = Some(error.to_string());
                     let verdict = Verdict::of_error(&error);
-                    let Some(file) = file else { return (verdict, None, None) };
+                    let Some(file) = file else { return Found::only(verdict) };
                     evidence.writer_held = chain::file_owned(&file).unwrap_or(true);
                     evidence.presence_held = held(&file, PRESENCE_BYTE);
                     evidence.readers_held = readers_held(&file);
                     let nobodys = !evidence.writer_held && !evidence.presence_held && evidence.readers_held == 0;
                     let ours = matches!(verdict, Verdict::Corrupt | Verdict::Truncated);
                     let old = nobodys && ours && self.orphaned(file.as_fd(), evidence) == Verdict::Orphaned;
-                    return (verdict, None, old.then_some(file));
+                    return Found { broken: Some(file), due: old, ..Found::only(verdict) };
                 }
             };
             if access == Access::Successor {
                 match chain::settle(dir, number, &segment, &trust) {
                     Ok(Standing::LookAgain) => continue,
                     Ok(Standing::Current(_)) => {}
-                    Ok(Standing::Retired) => return (Verdict::Orphaned, Some(segment), None),
+                    Ok(Standing::Retired) => {
+                        return Found { segment: Some(segment), due: true, ..Found::only(Verdict::Orphaned) };
+                    }
                     Err(error) => {
                         evidence.error = Some(error.to_string());
-                        return (Verdict::of_failure(&error), None, None);
+                        return Found::only(Verdict::of_failure(&error));
                     }
                 }
             }
-            let verdict = self.weigh(dir, &numbers, &segment, evidence, observer);
-            return (verdict, Some(segment), None);
+            let weighed = self.weigh(dir, &numbers, &segment, evidence, observer);
+            let due = weighed == Verdict::Orphaned;
+            // A word that nobody knows: that is what is wrong with it. Whether it is anybody's, the locks and the table say as of any other.
+            let damaged = evidence.state.filter(|state| state.known().is_none() && weighed != Verdict::Truncated);
+            if let Some(state) = damaged {
+                evidence.error = Some(format!("its state is none of the known: {:#x}", state.0));
+            }
+            let verdict = if damaged.is_some() { Verdict::Corrupt } else { weighed };
+            return Found { segment: Some(segment), due, ..Found::only(verdict) };
         }
         evidence.error = Some(format!("it kept changing; {} generations at the last look", numbers.len()));
-        (Verdict::Unknowable, None, None)
+        Found::only(Verdict::Unknowable)
     }
 
     /// Weighs the evidence of a segment that can be read.
@@ -121,9 +149,6 @@ impl Watchdog {
         evidence.durable = durable_readers(segment);
         if segment.poisoned() {
             return Verdict::Truncated;
-        }
-        if state.known().is_none() {
-            return Verdict::Corrupt;
         }
         if evidence.writer_held {
             let fresh = observer.as_ref().is_none_or(|(key, _)| *key != segment.key());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringward_recovery::{
     Action, Channel, Done, Durability, Event, From, OpenError, Outcome, Report, Verdict, Warmth, Watchdog,
 };
+use ringward_ring::memory::Memory as _;
 use ringward_ring::segment::{Access, Segment};
 use rustix::fd::AsFd;
 
@@ -182,6 +183,83 @@ fn a_cut_orphan_is_taken_away_and_a_cut_living_one_is_not() {
         let report = reclaim(&bed, Duration::ZERO);
         assert!(matches!(verdict(&report), (Verdict::Truncated, Done::Reclaimed { .. })), "{report:?}");
         assert_eq!(entries(&bed), [] as [&str; 0]);
+    }
+}
+
+/// Stores a state that nobody knows into generation 1.
+fn spoil_state(bed: &Bed) {
+    let dir = std::fs::File::open(bed.namespace.path().join("c")).unwrap();
+    let segment = Segment::attach(dir.as_fd(), "00000001.ring", Access::Successor, bed.namespace.trust()).unwrap();
+    (&segment).page().succession.state.store(0x1234_5678, std::sync::atomic::Ordering::SeqCst);
+}
+
+#[test]
+fn an_orphan_of_unknown_state_is_taken_away_after_its_grace_and_not_before() {
+    for action in [Action::Reclaim, Action::Quarantine] {
+        let bed = Bed::new();
+        let mut writer = bed.channel(config()).writer().unwrap();
+        writer.push(0, b"x").unwrap();
+        drop(writer);
+        spoil_state(&bed);
+        let look = |action, grace| Watchdog::builder(&bed.namespace).action(action).grace(grace).build().tick();
+        let hour = Duration::from_secs(3600);
+        assert_eq!(verdict(&look(Action::Report, Duration::ZERO)), (Verdict::Corrupt, &Done::Nothing));
+        assert_eq!(verdict(&look(action, hour)), (Verdict::Corrupt, &Done::Nothing));
+        let marked = look(action, hour);
+        assert_eq!(verdict(&marked), (Verdict::Corrupt, &Done::Nothing));
+        assert!(marked.notices[0].evidence.orphaned_for.unwrap() > Duration::ZERO, "the mark outlives the watchdog");
+        // Who only has it mapped holds no lock, and keeps his memory whatever becomes of the name.
+        let dir = std::fs::File::open(bed.namespace.path().join("c")).unwrap();
+        let onlooker = Segment::attach(dir.as_fd(), "00000001.ring", Access::Inspect, bed.namespace.trust()).unwrap();
+        let report = look(action, Duration::ZERO);
+        match (action, verdict(&report)) {
+            (Action::Reclaim, (Verdict::Corrupt, Done::Reclaimed { bytes: 4096.. })) => {
+                assert_eq!(entries(&bed), [] as [&str; 0]);
+            }
+            (_, (Verdict::Corrupt, Done::Quarantined { name })) => assert_eq!(entries(&bed), [name.as_str()]),
+            other => panic!("{other:?}"),
+        }
+        assert!((&onlooker).page().cursor.cursor.position.load(std::sync::atomic::Ordering::Acquire) > 0);
+        assert!(!(&onlooker).poisoned());
+    }
+}
+
+#[test]
+fn one_of_unknown_state_that_is_somebodys_is_left_alone() {
+    type Keep = Box<dyn std::any::Any>;
+    let hold: [fn(&Bed, &Channel) -> Keep; 4] = [
+        |_, channel| Box::new(channel.writer().unwrap()),
+        |_, channel| {
+            let writer = channel.writer().unwrap();
+            let reader = channel.reader("e", Durability::Ephemeral, From::Latest).unwrap();
+            drop(writer);
+            Box::new(reader)
+        },
+        |bed, channel| {
+            drop(channel.writer().unwrap());
+            let dir = std::fs::File::open(bed.namespace.path().join("c")).unwrap();
+            let starter =
+                Segment::attach(dir.as_fd(), "00000001.ring", Access::Successor, bed.namespace.trust()).unwrap();
+            assert!(starter.lock_presence().unwrap());
+            Box::new(starter)
+        },
+        |_, channel| {
+            let writer = channel.writer().unwrap();
+            drop(durable(channel, "d"));
+            drop(writer);
+            Box::new(())
+        },
+    ];
+    for (who, hold) in hold.into_iter().enumerate() {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let kept = hold(&bed, &channel);
+        spoil_state(&bed);
+        for _ in 0..3 {
+            assert_eq!(verdict(&reclaim(&bed, Duration::ZERO)), (Verdict::Corrupt, &Done::Nothing), "{who}");
+        }
+        assert_eq!(bed.names(), ["00000001.ring"], "{who}");
+        drop(kept);
     }
 }
 
