@@ -28,12 +28,11 @@ pub(crate) fn run(at: &Place, args: &Recv, stop: &Stop) -> Result<Done, Failure>
         Some(path) => Output::frames(path, stop)?,
         None => Output::stdout(stop),
     };
-    let namespace = place::namespace(at, true)?;
-    let channel = place::channel(&namespace, &args.channel, Config::default())?;
+    let channel = open(at, args)?;
     if args.count == Some(0) {
         return Ok(Done::All);
     }
-    let mut reader = join(&channel, &name, args, stop)?;
+    let mut reader = join(at, channel, &name, args, stop)?;
     let joined = Note::Joined { name: &name, generation: reader.generation(), next: reader.next_sequence() };
     joined.tell(args.events);
     let mut unwritten = false;
@@ -44,8 +43,12 @@ pub(crate) fn run(at: &Place, args: &Recv, stop: &Stop) -> Result<Done, Failure>
     ended
 }
 
-/// Becomes a reader, waiting for the channel if need be.
-fn join(channel: &Channel, name: &str, args: &Recv, stop: &Stop) -> Result<Reader, Failure> {
+fn open(at: &Place, args: &Recv) -> Result<Channel, Failure> {
+    place::channel(&place::namespace(at, true)?, &args.channel, Config::default())
+}
+
+/// Becomes a reader, waiting for the channel if need be: in the namespace that has the name now, if it was removed meanwhile.
+fn join(at: &Place, mut channel: Channel, name: &str, args: &Recv, stop: &Stop) -> Result<Reader, Failure> {
     let durability = if args.durable { Durability::Durable } else { Durability::Ephemeral };
     let from = match args.from {
         Start::Oldest => From::Oldest,
@@ -73,8 +76,13 @@ fn join(channel: &Channel, name: &str, args: &Recv, stop: &Stop) -> Result<Reade
             told = true;
             Note::Waiting { what: &why.to_string() }.tell(args.events);
         }
-        if matches!(why, OpenError::Missing { .. }) {
-            channel.wait_for(left.unwrap_or(TICK).min(TICK)).map_err(Failure::refused)?;
+        if channel.namespace().removed() {
+            channel = open(at, args)?;
+        } else if matches!(why, OpenError::Missing { .. }) {
+            match channel.wait_for(left.unwrap_or(TICK).min(TICK)) {
+                Ok(_) | Err(OpenError::Missing { .. }) => {}
+                Err(other) => return Err(Failure::refused(other)),
+            }
         } else {
             stop.sleep(left.unwrap_or(AGAIN).min(AGAIN))?;
         }

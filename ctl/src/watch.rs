@@ -176,8 +176,7 @@ impl<'a> Daemon<'a> {
 
     /// A namespace whose folder was removed is another one when it comes again.
     fn follow_the_name(&mut self) {
-        let gone = rustix::fs::fstat(self.namespace.dir()).is_ok_and(|stat| stat.st_nlink == 0);
-        if !gone {
+        if !self.namespace.removed() {
             return;
         }
         match place::namespace(self.at, true) {

@@ -163,7 +163,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// [`OpenError::Missing`] if the namespace was removed, or was made again by others: no channel comes into this one any more, see
+    /// [`Namespace::removed`]. Else what the system said.
     pub fn wait_for(&self, timeout: Duration) -> Result<bool, OpenError> {
         // A time-out beyond what the clock can say is none.
         let deadline = Instant::now().checked_add(timeout);
@@ -171,6 +172,7 @@ impl Channel {
         loop {
             match self.open_dir() {
                 Ok(_) => return Ok(true),
+                Err(missing @ OpenError::Missing { .. }) if self.namespace.removed() => return Err(missing),
                 Err(OpenError::Missing { .. }) => {}
                 Err(other) => return Err(other),
             }

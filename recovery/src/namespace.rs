@@ -133,6 +133,7 @@ pub struct Namespace {
     dir_mode: u32,
     group: Option<u32>,
     trust: Trust,
+    asked: NamespaceBuilder,
 }
 
 impl NamespaceBuilder {
@@ -180,8 +181,10 @@ impl NamespaceBuilder {
     /// # Errors
     ///
     /// [`NamespaceError`].
-    pub fn open(self) -> Result<Namespace, NamespaceError> {
+    pub fn open(mut self) -> Result<Namespace, NamespaceError> {
         check_name("namespace", &self.name)?;
+        // So that it can be opened anew from wherever this process works by then.
+        self.root = std::path::absolute(&self.root).unwrap_or(self.root);
         let path = self.root.join(&self.name);
         let uid = rustix::process::geteuid().as_raw();
         let dir_mode = 0o700 | self.mode | (self.mode & 0o444) >> 2;
@@ -240,11 +243,12 @@ impl NamespaceBuilder {
         Ok(Namespace {
             dir: Arc::new(dir),
             path,
-            name: self.name,
+            name: self.name.clone(),
             file_mode: self.mode,
             dir_mode,
             group: self.group,
             trust,
+            asked: self,
         })
     }
 }
@@ -276,6 +280,29 @@ impl Namespace {
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its directory was removed, or another one has its name by now: nobody who opens it from now on comes to this one.
+    ///
+    /// It may be removed the moment after. Whoever waits in it [opens it anew](Self::reopen), and every channel from that.
+    pub fn removed(&self) -> bool {
+        let key = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let (Ok(mine), there) = (rustix::fs::fstat(&self.dir), rustix::fs::lstat(&self.path)) else { return false };
+        mine.st_nlink == 0 || there.is_ok_and(|there| key(there) != key(mine))
+    }
+
+    /// Whether its directory has no name any more, so that nothing can be made in it.
+    pub(crate) fn unlinked(&self) -> bool {
+        file::links(self.dir()).is_ok_and(|links| links == 0)
+    }
+
+    /// Opens whatever has its name now, as it was opened; `create` as for [`NamespaceBuilder::create`].
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError`].
+    pub fn reopen(&self, create: bool) -> Result<Namespace, NamespaceError> {
+        self.asked.clone().create(create).open()
     }
 
     /// Its open directory.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,14 @@ use ringward_ring::canary;
 use ringward_ring::cursor::Mark;
 use ringward_ring::identity::Features;
 use ringward_ring::image;
+use ringward_ring::layout::PRESENCE_BYTE;
 use ringward_ring::lend::{Lent, TrustedPeers};
 use ringward_ring::memory::Memory;
 use ringward_ring::reader::{GapReason, Reader as RingReader, RecvError, Taken};
 use ringward_ring::segment::{Access, JoinError, Joining, Segment};
 use ringward_ring::succession;
 use ringward_ring::sys::file;
-use ringward_ring::sys::lock::Held;
+use ringward_ring::sys::lock::{self, Held};
 use ringward_ring::table::{self, From, ReaderCard, ReaderName};
 use ringward_ring::word::{End, Kind, SlotState, State, Successor};
 use tracing::{debug, info};
@@ -569,15 +571,18 @@ impl Reader {
         Ok(())
     }
 
-    /// The directory was removed from outside: perhaps its writer made a new one with the same channel in it.
+    /// The directory was removed from outside: perhaps its writer made a new one with the same channel in it. Or another namespace has the
+    /// name of this one, and whoever writes from now on does so there.
     fn check_removed(&mut self) -> Result<(), ReceiveError> {
-        if self.dir.named().unwrap_or(true) {
-            return Ok(());
-        }
         let Some(ring) = &self.ring else { return Ok(()) };
         let channel_id = ring.memory().identity().channel;
         let held = ring.memory().writer_held().map_or(true, |held| held == Held::Exclusive);
+        let named = self.dir.named().unwrap_or(true);
+        if named && (held || !self.left_behind(ring.memory())) {
+            return Ok(());
+        }
         let again = match self.channel.open_dir() {
+            _ if named => None,
             Ok(dir) => Some(dir),
             Err(OpenError::Missing { .. } | OpenError::Squatted { .. }) => None,
             Err(error) => return Err(Box::new(error).into()),
@@ -598,7 +603,8 @@ impl Reader {
                 return Ok(());
             }
         }
-        if held {
+        // In a namespace that was removed nobody can.
+        if held && !self.channel.namespace().unlinked() {
             return Ok(()); // its writer lives and may heal
         }
         let next = self.next_sequence();
@@ -608,10 +614,17 @@ impl Reader {
             !matches!(succession::successor(ring.memory()), Ok(Successor::Undecided | Successor::Nobody))
         });
         let lost = match published {
-            Some(mark) if mark.sequence == next && !followed => Lost::Nothing,
+            Some(mark) if mark.sequence == next && !followed && !held => Lost::Nothing,
             _ => Lost::Unknown { from: next },
         };
         Err(ReceiveError::Gone { lost })
+    }
+
+    /// Whether our generation, whose writer is gone, lies in a namespace that was moved away and made again, with nobody in it to follow.
+    fn left_behind(&self, ours: &Arc<Segment>) -> bool {
+        let newest = || self.dir.generations().is_ok_and(|n| n.last() == Some(&ours.identity().generation));
+        let nobody = || lock::probe(ours.file().as_fd(), PRESENCE_BYTE).is_ok_and(|held| held == Held::Nobody);
+        self.channel.namespace().removed() && newest() && nobody()
     }
 
     /// The next generation exists though ours looks open: only right if its writer healed itself away from it.

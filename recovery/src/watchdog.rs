@@ -27,7 +27,7 @@ use ringward_ring::sys::file::FileKey;
 use tracing::{debug, info, warn};
 
 use crate::chain;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, NamespaceError};
 use crate::observer::Observer;
 use crate::owner::Viewer;
 use crate::succession as follow;
@@ -170,6 +170,12 @@ impl Watchdog {
         // Whose process has ended is watched no more, and so its channels are looked at in full.
         self.vigil.drop_ended();
         let mut report = Report::default();
+        if self.setup.namespace.removed()
+            && let Err(error) = self.open_anew(&mut report)
+        {
+            report.error = Some(error.to_string());
+            return report;
+        }
         let names = match self.setup.namespace.channels() {
             Ok(mut names) => {
                 if let Some(only) = &self.setup.only {
@@ -204,15 +210,30 @@ impl Watchdog {
             }
             report.notices.push(notice);
         }
-        for (name, known) in before {
+        self.tell_vanished(before, &mut report);
+        self.vigil.finish();
+        report.notices.sort_by(|a, b| a.channel.cmp(&b.channel));
+        report
+    }
+
+    fn tell_vanished(&mut self, gone: HashMap<String, Known>, report: &mut Report) {
+        for (name, known) in gone {
             debug!(channel = name, dev_ino = ?known.key, "vanished");
             let notice = notice(&name, Verdict::Vanished, Evidence::default(), Done::Nothing);
             self.tell(&notice);
             report.notices.push(notice);
         }
-        self.vigil.finish();
-        report.notices.sort_by(|a, b| a.channel.cmp(&b.channel));
-        report
+    }
+
+    /// The namespace was removed, and every channel in it with it: goes over to the one that has its name now, if there is one. Makes none
+    /// itself.
+    fn open_anew(&mut self, report: &mut Report) -> Result<(), NamespaceError> {
+        let gone = std::mem::take(&mut self.known);
+        self.tell_vanished(gone, report);
+        self.setup.namespace = self.setup.namespace.reopen(false)?;
+        warn!(namespace = %self.setup.namespace.path().display(), "it was removed and made again: watching the new one");
+        self.inbox = Inbox::new();
+        Ok(())
     }
 
     fn tell(&mut self, notice: &Notice) {

@@ -142,3 +142,20 @@ fn a_file_of_frames_takes_each_record_once() {
     assert_eq!((got.len(), torn), (30, 0));
     assert!(got.iter().zip(0..).all(|(frame, n)| frame.sequence == n));
 }
+/// The namespace is removed and made again while receivers wait in the old one: who waits for his channel finds the new one, who was
+/// reading is told.
+#[test]
+fn a_receiver_does_not_wait_in_a_namespace_that_was_removed() {
+    let bed = Bed::new();
+    let namespace = bed.namespace();
+    let waits = bed.start(&["recv", "d", "--events", "json", "--from", "oldest", "--newline", "--wait", "30s"]);
+    waits.note("waiting");
+    let writer = bed.channel().writer().unwrap();
+    let reads = bed.start(&["recv", "c", "--events", "json", "--timeout", "30s"]);
+    reads.note("joined");
+    std::fs::remove_dir_all(namespace.path()).unwrap();
+    bed.run(&["send", "d"], b"hello\n").code(0);
+    assert_eq!(waits.end().code(0).stdout, b"hello\n");
+    reads.end().code(1).says("RW-RECV-GONE");
+    drop(writer);
+}

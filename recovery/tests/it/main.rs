@@ -17,6 +17,7 @@ mod glances;
 mod life;
 mod life_model;
 mod reboot;
+mod removed;
 mod security;
 mod steps;
 mod steps_chain;
