@@ -54,17 +54,32 @@ fn read_boot_id() -> [u8; 16] {
 
 /// Start time of a process in clock ticks since boot; `None` if there is none of that number, or it can't be seen.
 pub fn start_time(pid: u32) -> Option<u64> {
+    Some(stat(pid)?.start)
+}
+
+/// A process as /proc/PID/stat shows it.
+struct Stat {
+    start: u64,
+    /// It has ended with all its threads, and only its parent has not taken note. The kernel closes a thread's files before it makes a
+    /// zombie of it: nothing is held by this one any more. (One whose first thread has ended, while others run on, shows as a zombie too.)
+    over: bool,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Field 22, counted behind the command name, which may itself hold spaces and parentheses.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    // Fields 3, 20 and 22, counted behind the command name, which may itself hold spaces and parentheses.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X");
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    Some(Stat { start: fields.nth(1)?.parse().ok()?, over: ended && threads <= 1 })
 }
 
 /// Whether a process that is written down as an owner can be shown to be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whereabouts {
-    /// A process of that number and start time is there (perhaps as a zombie).
+    /// A process of that number and start time is there, or threads of it are.
     Here,
-    /// None is: it ended, or its number belongs to another one now.
+    /// None is: it ended (reaped or not), or its number belongs to another one now.
     Gone,
     /// It lives in another pid namespace, or /proc is not there or hides it: nobody can know from here.
     Unknowable,
@@ -117,8 +132,8 @@ impl Viewer {
         if owner.boot != self.boot {
             return Whereabouts::Gone;
         }
-        match start_time(owner.pid) {
-            Some(start) if start == owner.start => Whereabouts::Here,
+        match stat(owner.pid) {
+            Some(stat) if stat.start == owner.start && !stat.over => Whereabouts::Here,
             _ if canary!("leaked-lock-believed") => Whereabouts::Here,
             // /proc can be mounted so that it hides other users' processes (hidepid): there is one of that number all the same.
             None if exists(owner.pid) => Whereabouts::Unknowable,
@@ -126,7 +141,7 @@ impl Viewer {
         }
     }
 
-    /// Whether a written-down owner that is here is on its way out: a zombie, or dumping core.
+    /// Whether a written-down owner that is here is on its way out: its first thread has ended and others have not, or it dumps core.
     pub(crate) fn is_dying(&self, owner: &Owner) -> bool {
         if self.whereabouts(owner) != Whereabouts::Here {
             return false;

@@ -18,9 +18,9 @@ pub enum Verdict {
     Live,
     /// Its writer holds its lock and has promised beats, but does not beat.
     Stalled,
-    /// Its writer is on its way out: a zombie, or dumping core; the kernel has not dropped its lock yet.
+    /// Its writer is on its way out: dumping core, or its threads are ending one by one; the kernel has not dropped its lock yet.
     Dying,
-    /// Its lock is held, but not by the recorded owner, which is gone: a forked child, or a descriptor that was passed on.
+    /// Its lock is held, but not by the recorded owner, which is gone (reaped or not): a forked child, or a descriptor that was passed on.
     Leaked,
     /// Nobody writes, but somebody lives here: readers that drain it, a standby, a durable reader who will be back.
     Draining,

@@ -4,7 +4,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use ringward_recovery::{Durability, Event, From, OpenError, Outcome, Verdict, Warmth, WhenStuck};
+use ringward_recovery::owner::Whereabouts;
+use ringward_recovery::{
+    Action, Durability, Event, From, Namespace, OpenError, Outcome, Report, Verdict, Warmth, Watchdog, WhenStuck,
+};
 use ringward_ring::segment::Access;
 use ringward_ring::sys::lock::Held;
 
@@ -107,6 +110,63 @@ fn a_lock_inherited_by_a_forked_child_keeps_nobody_out() {
     drop(kid); // and with it the fork's standard input
     wait_until("the fork ends", || old.writer_held().unwrap() == Held::Nobody);
     push_text(&mut writer, 2..3);
+}
+
+/// One look of a watchdog that takes nothing away yet.
+fn reclaim_later(namespace: &Namespace) -> Report {
+    Watchdog::builder(namespace).action(Action::Reclaim).grace(Duration::from_secs(3600)).build().tick()
+}
+
+/// Waits until a child that was killed, and that nobody has reaped, is a zombie.
+fn wait_for_zombie(pid: nix::unistd::Pid) {
+    wait_until("it is a zombie", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:") && line.contains('Z'))
+    });
+}
+
+/// Killed, and its parent does not reap it. Its locks are gone, and so is it.
+#[test]
+fn a_zombie_that_has_let_go_of_everything_is_gone() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut kid = Kid::spawn("writes", &bed);
+    kid.expect("ready");
+    kid.signal(Signal::SIGKILL);
+    wait_for_zombie(kid.pid);
+    let report = reclaim_later(channel.namespace());
+    assert_eq!(verdict(&report), Verdict::OrphanedInGrace);
+    assert_eq!(report.notices[0].evidence.owner, Some(Whereabouts::Gone));
+    assert!(!report.notices[0].evidence.writer_held);
+    let seen = channel.inspect().unwrap().remove(0).seen.unwrap();
+    assert_eq!((seen.owner, seen.writer_held), (Whereabouts::Gone, false));
+    let mut writer = channel.writer().unwrap();
+    push_text(&mut writer, 0..1);
+}
+
+/// The same while a child that it forked has its lock: a leak, reaped or not, and standbys pass it.
+#[test]
+fn a_zombies_lock_that_a_forked_child_has_is_a_leak() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config().stall_timeout(Duration::from_millis(50)));
+    let mut kid = Kid::spawn("leaks", &bed);
+    kid.expect("ready");
+    kid.signal(Signal::SIGKILL);
+    wait_for_zombie(kid.pid);
+    let old = bed.attach(1, Access::Inspect);
+    assert_eq!(old.writer_held().unwrap(), Held::Exclusive, "the fork holds it");
+    assert_eq!(verdict(&reclaim(channel.namespace())), Verdict::Leaked);
+    match channel.writer().unwrap_err() {
+        OpenError::Owned { leaked: true, .. } => {}
+        other => panic!("{other}"),
+    }
+    // Whatever is to be done with who is stuck: nobody is.
+    let config = config().stall_timeout(Duration::from_millis(50)).when_stuck(WhenStuck::Report);
+    let mut standby = bed.channel(config).standby(Warmth::Cold).unwrap();
+    let Outcome::Elected(mut writer) = standby.wait(LONG).unwrap() else { panic!("not elected") };
+    push_text(&mut writer, 1..2);
 }
 
 fn dumping(pid: nix::unistd::Pid) -> bool {
