@@ -142,6 +142,45 @@ fn a_file_of_frames_takes_each_record_once() {
     assert_eq!((got.len(), torn), (30, 0));
     assert!(got.iter().zip(0..).all(|(frame, n)| frame.sequence == n));
 }
+
+/// A frame's length in the middle of the file is damaged: what lies behind it is not a torn end, and is not cut off.
+#[test]
+fn a_damaged_length_in_the_middle_of_a_file_of_frames_costs_nothing_behind_it() {
+    let bed = Bed::new();
+    let path = bed.root().join("out");
+    let args = ["recv", "c", "--framed", "--durable", "--name", "d", "--output", path.to_str().unwrap()];
+    let first = bed.start(&[&args[..], &["--count", "30"]].concat());
+    bed.run(&["send", "c", "--readers", "1", "--no-close"], &lines(0..30)).code(0);
+    first.end().code(0);
+    let whole = std::fs::read(&path).unwrap();
+    let starts = {
+        let mut starts = vec![0];
+        while *starts.last().unwrap() < whole.len() {
+            let at = *starts.last().unwrap();
+            starts.push(at + 16 + u32::from_le_bytes(whole[at + 12..at + 16].try_into().unwrap()) as usize);
+        }
+        starts
+    };
+    // Each bit of some lengths: too long for the file, or within it.
+    for frame in [1, 14, 26] {
+        for bit in 0..32 {
+            let mut damaged = whole.clone();
+            damaged[starts[frame] + 12 + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &damaged).unwrap();
+            let ended = bed.run(&[&args[..], &["--timeout", "0s"]].concat(), b"");
+            assert!(ended.stderr.contains("RW-CTL-OUTPUT"), "frame {frame} bit {bit}: {}", ended.stderr);
+            assert_eq!(ended.status.code(), Some(1), "frame {frame} bit {bit}");
+            assert_eq!(std::fs::read(&path).unwrap(), damaged, "frame {frame} bit {bit}");
+        }
+    }
+    assert!(!bed.root().join("out.torn").exists());
+    // And the whole one is gone on with.
+    std::fs::write(&path, &whole).unwrap();
+    bed.run(&["send", "c"], &lines(30..31)).code(0);
+    bed.run(&args, b"").code(0);
+    assert_eq!(frames(&std::fs::read(&path).unwrap()).0.len(), 31);
+}
+
 /// The namespace is removed and made again while receivers wait in the old one: who waits for his channel finds the new one, who was
 /// reading is told.
 #[test]
