@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ringward_recovery::{Config, Namespace, generation_name, generation_number};
 use ringward_ring::identity::UnverifiedIdentity;
 use ringward_ring::layout::IDENTITY_LEN;
+use ringward_ring::segment::AttachError;
 use ringward_ring::sys::file::open_checked;
 use rustix::fs::{Mode, OFlags};
 
@@ -111,7 +112,7 @@ pub(crate) fn of_channel(namespace: &Namespace, channel: &str) -> Result<Vec<Cor
             let file = match open_checked(dir.as_fd(), &generation_name(number), false, namespace.trust()) {
                 Ok(file) => file,
                 Err(ringward_ring::sys::file::OpenError::NotFound) => continue,
-                Err(error) => return Err(Failure::refused(error)),
+                Err(error) => return Err(Failure::refused(AttachError::Open(error))),
             };
             let name = format!("{channel}, generation {number}");
             found.push(Corpse { name, generation: Some(number), in_use: true, file: Arc::new(file) });
@@ -120,7 +121,9 @@ pub(crate) fn of_channel(namespace: &Namespace, channel: &str) -> Result<Vec<Cor
             return Ok(found);
         }
     }
-    Err(Failure::Nothing(format!("channel {channel} has no generation; look again")))
+    Err(Failure::Nothing(format!(
+        "channel {channel} has no generation; look again, or start its writer [RW-OPEN-MISSING]"
+    )))
 }
 
 fn from_path(path: &Path) -> Result<Vec<Corpse>, Failure> {
@@ -141,7 +144,7 @@ fn from_path(path: &Path) -> Result<Vec<Corpse>, Failure> {
         .collect();
     paths.sort();
     if paths.is_empty() {
-        return Err(Failure::Nothing(format!("no segment (*.ring) in {}", path.display())));
+        return Err(Failure::Nothing(format!("no segment (*.ring) in {} [RW-OPEN-MISSING]", path.display())));
     }
     paths.iter().map(|path| from_file(path)).collect()
 }

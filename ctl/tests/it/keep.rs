@@ -100,3 +100,41 @@ fn a_damaged_snapshot_is_refused_and_a_hole_in_the_channel_told() {
     let taken = document(&bed, &["snapshot", "c", path, "--force", "--json"], 4);
     assert_eq!((&taken["lost"], &taken["records"], &taken["lost_unknown"]), (&json!(1), &json!(4), &json!(false)));
 }
+
+/// Whatever stands in its way, it says so with an id.
+#[test]
+fn every_failure_of_a_snapshot_has_an_id() {
+    let bed = Bed::new();
+    let namespace = bed.namespace();
+    let file = bed.root().join("kept");
+    let path = file.to_str().unwrap();
+    let fails = |channel: &str, code: i32, id: &str| {
+        let ended = bed.run(&["snapshot", channel, path], b"").code(code);
+        assert!(ended.stderr.contains(&format!("[{id}]")), "{channel}: {}", ended.stderr);
+        assert!(!file.exists());
+    };
+    fails("none", 1, "RW-OPEN-MISSING");
+    let dir = |name: &str| {
+        let dir = namespace.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir.join("00000001.ring")
+    };
+    dir("empty");
+    fails("empty", 3, "RW-OPEN-MISSING");
+    std::os::unix::fs::symlink("/etc/passwd", dir("link")).unwrap();
+    fails("link", 1, "RW-SEG-OPEN");
+    std::fs::create_dir(dir("folder")).unwrap();
+    fails("folder", 1, "RW-SEG-OPEN");
+    for (name, bytes) in [("short", vec![0; 12]), ("zeros", vec![0; 4096])] {
+        let segment = dir(name);
+        std::fs::write(&segment, bytes).unwrap();
+        std::fs::set_permissions(&segment, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fails(name, 1, if name == "short" { "RW-SEG-SHORT" } else { "RW-SEG-MAGIC" });
+    }
+    std::fs::write(namespace.path().join("file"), b"x").unwrap();
+    fails("file", 1, "RW-OPEN-SQUAT");
+    bed.run(&["send", "c", "--no-close", "--capacity", "4KiB"], &lines(0..2)).code(0);
+    let nowhere = bed.root().join("no/such/folder");
+    bed.run(&["snapshot", "c", nowhere.to_str().unwrap()], b"").code(1).says("[RW-CTL-OUTPUT]");
+    bed.run(&["snapshot", "c", "/"], b"").code(1).says("[RW-CTL-EXISTS]");
+}
