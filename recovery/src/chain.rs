@@ -243,7 +243,7 @@ fn end_by_successor(segment: &Arc<Segment>, next: &Arc<Segment>) -> Option<Prede
     let before = next.identity().predecessor.filter(|before| before.segment == segment.identity().segment)?;
     let writes =
         succession::state(segment) == State::OPEN && segment.writer_held().map_or(true, |held| held == Held::Exclusive);
-    (succession::state(next) != State::CANDIDATE && !writes).then_some(before)
+    (succession::state(next) != State::CANDIDATE && !writes && !canary!("end-not-mended")).then_some(before)
 }
 
 fn end_decided(segment: &Arc<Segment>) -> bool {

@@ -288,6 +288,9 @@ impl Namespace {
     pub fn removed(&self) -> bool {
         let key = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
         let (Ok(mine), there) = (rustix::fs::fstat(&self.dir), rustix::fs::lstat(&self.path)) else { return false };
+        if canary!("removed-namespace-kept") {
+            return false;
+        }
         mine.st_nlink == 0 || there.is_ok_and(|there| key(there) != key(mine))
     }
 

@@ -37,7 +37,7 @@ fn boot_id() -> [u8; 16] {
 /// there are containers that are each given one of their own.
 pub(crate) fn rebooted(owner: &Owner, in_memory: bool) -> bool {
     let (here, there) = (boot_id(), owner.boot);
-    let known = here != [0; 16] && there != [0; 16];
+    let known = here != [0; 16] && there != [0; 16] && !canary!("reboot-ignored");
     known && here != there && (!in_memory || owner.pid_namespace == this_namespace())
 }
 
@@ -69,7 +69,7 @@ fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Fields 3, 20 and 22, counted behind the command name, which may itself hold spaces and parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X");
+    let ended = matches!(fields.next()?, "Z" | "X") && !canary!("zombie-counts-as-here");
     let threads: u64 = fields.nth(16)?.parse().ok()?;
     Some(Stat { start: fields.nth(1)?.parse().ok()?, over: ended && threads <= 1 })
 }

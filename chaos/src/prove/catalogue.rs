@@ -474,6 +474,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         test(RecoveryIt, "attacks_process::a_lock_inherited_by_a_forked_child_keeps_nobody_out"),
         "right: Leaked",
     ),
+    canary(
+        "zombie-counts-as-here",
+        "a process that has ended and was not reaped counts as one that is here",
+        test(RecoveryIt, "attacks_process::a_zombies_lock_that_a_forked_child_has_is_a_leak"),
+        "right: Leaked",
+    ),
     hang(
         "granted-lock-kept",
         "a standby keeps the lock that it was granted",
@@ -594,6 +600,24 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "nobody remembers that a place was lost",
         test(RecoveryIt, "attacks_readers::an_absent_durable_reader_whose_card_is_damaged_is_told"),
         "Record { sequence: 3",
+    ),
+    canary(
+        "reboot-ignored",
+        "a generation of another boot is followed as if its writer had only died",
+        test(RecoveryIt, "reboot::each_reboot_jumps_on"),
+        "nobody knows where it ended",
+    ),
+    canary(
+        "end-not-mended",
+        "a followed generation without an end word is left at that",
+        test(RecoveryIt, "attacks_memory::a_drained_generation_whose_end_word_is_damaged_is_unlinked"),
+        "left: [\"00000001.ring\", \"00000002.ring\"]",
+    ),
+    canary(
+        "removed-namespace-kept",
+        "nobody notices that the namespace was removed and made again",
+        test(RecoveryIt, "removed::who_waits_in_a_namespace_that_was_removed_is_told"),
+        "Ok(false)",
     ),
     canary(
         "loss-on-the-way-swallowed",
@@ -740,6 +764,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "an orphan is taken away at once",
         test(RecoveryIt, "watchdog::an_orphan_is_taken_away_after_its_grace_and_not_before"),
         "right: (OrphanedInGrace, Nothing)",
+    ),
+    canary(
+        "unknown-state-kept",
+        "a watchdog never takes away what is of unknown state",
+        test(RecoveryIt, "watchdog::an_orphan_of_unknown_state_is_taken_away_after_its_grace_and_not_before"),
+        "(Corrupt, Nothing)",
     ),
     canary(
         "grace-not-marked",

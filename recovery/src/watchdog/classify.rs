@@ -115,6 +115,7 @@ impl Watchdog {
                 evidence.error = Some(format!("its state is none of the known: {:#x}", state.0));
             }
             let verdict = if damaged.is_some() { Verdict::Corrupt } else { weighed };
+            let due = due && !(damaged.is_some() && canary!("unknown-state-kept"));
             return Found { segment: Some(segment), due, ..Found::only(verdict) };
         }
         evidence.error = Some(format!("it kept changing; {} generations at the last look", numbers.len()));
