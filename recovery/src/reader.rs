@@ -84,6 +84,8 @@ pub struct Reader {
     accounted: u64,
     spin: Option<u32>,
     auto_release: bool,
+    /// Generations that were left with records in hand, oldest first: their places stay until those are released.
+    behind: Vec<RingReader<Arc<Segment>>>,
     /// Generations that were left, and when the first of them was: their memory is given back when there is nothing better to do.
     left: Option<(Vec<Arc<Segment>>, Instant)>,
     /// The thread that does so where there is never nothing better to do.
@@ -143,6 +145,7 @@ impl Reader {
                 accounted: 0,
                 spin: None,
                 auto_release: true,
+                behind: Vec::new(),
                 left: None,
                 freeing: None,
             });
@@ -184,9 +187,14 @@ impl Reader {
     }
 
     /// Whether [`recv`](Self::recv) releases what it handed out before (it does unless set). Without it, call [`release`](Self::release) when
-    /// what was handed out is safe: many records can be worked on together, and all come again after a crash.
+    /// what was handed out is safe: many records can be worked on together, and all come again after a crash, also those in front of a loss,
+    /// of a close, and of a generation that was left. (Such a generation stays where it is until then, and counts in the chain.) Set
+    /// again, generations that were left are released at once, the present one by the next receive.
     pub fn set_auto_release(&mut self, on: bool) {
         self.auto_release = on;
+        if on {
+            self.release_behind();
+        }
     }
 
     /// What comes next, waiting for it at most `timeout`; `None` when the time is up. Never waits longer, whatever died.
@@ -361,13 +369,32 @@ impl Reader {
     /// Releases what was handed out: its space is the writer's again, and it is not handed out again.
     #[inline]
     pub fn release(&mut self) {
+        if !self.behind.is_empty() {
+            self.release_behind();
+        }
         if let Some(ring) = &mut self.ring {
             ring.release();
         }
     }
 
+    /// Oldest first: dying in between, this process has released nothing in front of which something is in hand.
+    #[cold]
+    fn release_behind(&mut self) {
+        for ring in std::mem::take(&mut self.behind) {
+            self.leave(ring);
+        }
+    }
+
+    /// Done with a generation: its memory is given back when there is nothing better to do.
+    fn leave(&mut self, mut ring: RingReader<Arc<Segment>>) {
+        ring.release();
+        let (left, _) = self.left.get_or_insert_with(|| (Vec::new(), Instant::now()));
+        left.push(ring.done());
+    }
+
     /// Gives the place up for good, a durable one too.
     pub fn forget(mut self) {
+        self.release_behind();
         self.clear_up_now();
         if let Some(mut ring) = self.ring.take() {
             ring.release();
@@ -393,7 +420,9 @@ impl Reader {
         }
         if state == State::CLOSED && !self.told_closed {
             self.told_closed = true;
-            self.release();
+            if self.auto_release || canary!("hand-emptied-unasked") {
+                self.release();
+            }
             self.clear_up_now();
             self.queue.push_back(Event::Closed { generation });
             return Ok(());
@@ -700,10 +729,17 @@ impl Reader {
             self.told_closed = false;
             // Only now that the place in the next generation is taken: done with this one. The first record of the next one
             // does not wait for the last one's memory.
-            if let Some(mut ring) = left {
-                ring.release();
-                let (left, _) = self.left.get_or_insert_with(|| (Vec::new(), Instant::now()));
-                left.push(ring.done());
+            match left {
+                // What is in hand there comes again, should this process die.
+                Some(ring)
+                    if !self.auto_release
+                        && !canary!("hand-emptied-unasked")
+                        && (ring.has_in_hand() || !self.behind.is_empty()) =>
+                {
+                    self.behind.push(ring);
+                }
+                Some(ring) => self.leave(ring),
+                None => {}
             }
             return Ok(Step::Moved);
         }

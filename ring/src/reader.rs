@@ -318,6 +318,11 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Whether something that was handed out has not been released.
+    pub fn has_in_hand(&self) -> bool {
+        self.own.published.position != self.next.position
+    }
+
     /// Sleeps until this generation's data doorbell rings, at most `timeout` (and never longer than
     /// [`MAX_SLEEP`](wait::MAX_SLEEP)), unless `ready` says after the announcement that there is no need to. For a reader at the end of
     /// its generation, who waits for the next one.
@@ -599,11 +604,15 @@ impl<M: Memory> Reader<M> {
             return Err(RecvError::Truncated { next: lost_from });
         }
         let at = found.filter(|_| !canary!("rest-given-up")).unwrap_or(to);
+        let in_hand = self.has_in_hand();
         self.next = at;
         self.limit = to.position;
         let taken = at.sequence.max(self.redelivered_until);
         self.memory.slots()[self.slot].taken.store(taken, Ordering::Relaxed);
-        self.release();
+        // What is in hand stays so, and the loss behind it is found again by whoever takes this place over.
+        if !in_hand {
+            self.release();
+        }
         let count = at.sequence.saturating_sub(lost_from);
         if count == 0 || canary!("gap-swallowed") {
             return Ok(None); // only a wrap marker was damaged, or the limit was: go on

@@ -641,6 +641,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         5,
     ),
     canary(
+        "hand-emptied-unasked",
+        "a reader that goes over to the next generation releases what it has in hand",
+        test(RecoveryIt, "life::what_is_in_hand_stays_in_hand_over_a_succession_a_loss_and_a_close"),
+        "in a generation that was left",
+    ),
+    canary(
         "unknowable-is-broken",
         "a generation that could not be looked at counts as broken",
         test(RecoveryIt, "attacks_limits::a_call_that_fails_once_costs_nothing::case_1_of_a_successor"),

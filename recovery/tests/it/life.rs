@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringward_recovery::{
-    Durability, Event, From, Heal, Lost, OpenError, Outcome, ReceiveError, SendError, Warmth, WhenFull,
+    Durability, Event, From, Heal, Lost, OpenError, Outcome, Reader, ReceiveError, SendError, Warmth, WhenFull,
 };
 use ringward_ring::layout::record_len;
 use ringward_ring::writer::PushError;
@@ -521,4 +521,73 @@ fn what_vanished_with_the_next_generation_is_not_told_as_nothing() {
     };
     let Err(ReceiveError::Gone { lost }) = gone else { panic!("{gone:?}") };
     assert_eq!(lost, Lost::Unknown { from: 1 });
+}
+
+/// What comes, without a release: records as number and mark, everything else as what it is.
+fn in_hand(reader: &mut Reader) -> Vec<String> {
+    let mut buf = [0; 64];
+    reader.set_auto_release(false);
+    let mut came = Vec::new();
+    while let Some(event) = reader.recv(&mut buf, Duration::from_millis(120)).unwrap() {
+        came.push(match event {
+            Event::Record { sequence, redelivered, .. } => {
+                format!("{sequence}{}", if redelivered { " again" } else { "" })
+            }
+            Event::Gap { from, count, .. } => format!("gap {from} {count:?}"),
+            Event::Restarted { .. } => "restarted".to_owned(),
+            Event::Closed { .. } => "closed".to_owned(),
+            _ => continue,
+        });
+        if came.last().is_some_and(|last| last == "closed") {
+            break;
+        }
+    }
+    came
+}
+
+#[test]
+fn what_is_in_hand_stays_in_hand_over_a_succession_a_loss_and_a_close() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    for payload in [b"zero", b"lost", b"two.", b"3333"] {
+        writer.push(0, payload).unwrap();
+    }
+    // A bit of record 1.
+    let path = bed.path(1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(4).position(|bytes| bytes == b"lost").unwrap();
+    bytes[at] ^= 1;
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64).unwrap();
+    assert_eq!(in_hand(&mut reader), ["0", "gap 1 Some(1)", "2", "3"]);
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    assert_eq!(in_hand(&mut reader), ["0 again", "gap 1 Some(1)", "2 again", "3 again"], "in front of a loss");
+
+    writer.abandon();
+    let mut writer = channel.writer().unwrap();
+    writer.push(0, b"four").unwrap();
+    assert_eq!(in_hand(&mut reader), ["restarted", "4"]);
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    let all = ["0 again", "gap 1 Some(1)", "2 again", "3 again", "restarted", "4 again"];
+    assert_eq!(in_hand(&mut reader), all, "in a generation that was left");
+    assert_eq!(bed.names(), ["00000001.ring", "00000002.ring"]);
+    reader.release();
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    assert_eq!(in_hand(&mut reader), [] as [&str; 0], "released");
+    channel.tidy().unwrap();
+    assert_eq!(bed.names(), ["00000002.ring"]);
+
+    writer.push(0, b"five").unwrap();
+    writer.close().unwrap();
+    assert_eq!(in_hand(&mut reader), ["5", "closed"]);
+    drop(reader);
+    let mut reader = durable(&channel, "d");
+    assert_eq!(in_hand(&mut reader), ["5 again", "closed"], "in front of a close");
+    reader.release();
+    reader.forget();
 }
