@@ -117,11 +117,13 @@ fn reclaim_later(namespace: &Namespace) -> Report {
     Watchdog::builder(namespace).action(Action::Reclaim).grace(Duration::from_secs(3600)).build().tick()
 }
 
-/// Waits until a child that was killed, and that nobody has reaped, is a zombie.
+/// Waits until a child that was killed, and that nobody has reaped, is a zombie with all its threads.
 fn wait_for_zombie(pid: nix::unistd::Pid) {
     wait_until("it is a zombie", || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("State:") && line.contains('Z'))
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        // Its first thread can be one while others are still on their way out.
+        field("State:").is_some_and(|state| state.starts_with('Z')) && matches!(field("Threads:"), Some("0" | "1"))
     });
 }
 
