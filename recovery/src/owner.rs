@@ -1,6 +1,8 @@
 //! Who this process is, as it writes itself into the segments and slots that it owns.
 //!
 //! For people, and as evidence that a lock has leaked: whether a role's owner lives is said by its lock, never by these.
+//!
+//! What is never inlined reads texts in /proc that differ from process to process: `chaos sweep` walks over each in one go.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,6 +13,7 @@ use ringward_ring::canary;
 use ringward_ring::identity::Owner;
 
 /// This process. What /proc does not tell (none mounted, hidden) is zero.
+#[inline(never)]
 pub fn this_process() -> Owner {
     Owner {
         pid: std::process::id(),
@@ -65,6 +68,7 @@ struct Stat {
     over: bool,
 }
 
+#[inline(never)]
 fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Fields 3, 20 and 22, counted behind the command name, which may itself hold spaces and parentheses.
@@ -86,6 +90,7 @@ pub enum Whereabouts {
 }
 
 /// Looks for a written-down owner.
+#[inline(never)]
 pub fn whereabouts(owner: &Owner) -> Whereabouts {
     Viewer::now().whereabouts(owner)
 }
@@ -109,6 +114,7 @@ impl Viewer {
     }
 
     /// As [`whereabouts`], of the first time that this viewer saw it.
+    #[inline(never)]
     pub(crate) fn whereabouts(&self, owner: &Owner) -> Whereabouts {
         let process = (owner.pid, owner.start);
         if owner.pid_namespace == self.pid_namespace
@@ -142,6 +148,7 @@ impl Viewer {
     }
 
     /// Whether a written-down owner that is here is on its way out: its first thread has ended and others have not, or it dumps core.
+    #[inline(never)]
     pub(crate) fn is_dying(&self, owner: &Owner) -> bool {
         if self.whereabouts(owner) != Whereabouts::Here {
             return false;

@@ -35,7 +35,7 @@ const BOOT: u64 = 1_000_000;
 /// Functions that are run in one go.
 const QUIET: [&str; 5] = [
     "5owner12this_process",
-    "5owner10start_time",
+    "5owner4stat",
     "5owner11whereabouts",
     "5owner6Viewer11whereabouts",
     "5owner6Viewer8is_dying",
