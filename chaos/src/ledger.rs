@@ -201,6 +201,11 @@ impl Scroll {
         Scroll { file, buffer: vec![0; 64 << 10], filled: 0 }
     }
 
+    /// How many entries are there to be read, at least.
+    pub(crate) fn waiting(&self) -> usize {
+        (rustix::io::ioctl_fionread(&self.file).map_or(0, |bytes| bytes as usize) + self.filled).div_ceil(ENTRY)
+    }
+
     /// Hands what is there to `each`, waiting for the first at most `timeout_ms`. `false`: there will be no more.
     pub(crate) fn read(&mut self, timeout_ms: i64, mut each: impl FnMut(Entry)) -> io::Result<bool> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -252,6 +257,7 @@ mod tests {
         two.write([Entry::new(Kind::Told, 1, 2)]);
         let mut scroll = Scroll::new(read);
         let mut seen = Vec::new();
+        assert_eq!(scroll.waiting(), 3);
         assert!(scroll.read(1000, |entry| seen.push((entry.kind, entry.worker))).unwrap());
         assert_eq!(seen, [(Kind::Elected, 1), (Kind::Intent, 1), (Kind::Told, 2)]);
         drop((one, two));

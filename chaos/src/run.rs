@@ -470,6 +470,9 @@ impl<'a> Run<'a> {
 
     /// What the range has found; whether the files get too large.
     fn look_around(&mut self, at: Instant) {
+        if let Some(what) = self.range.as_ref().and_then(Range::stuck).filter(|_| self.bench.violated() == 0) {
+            self.bench.flag(Broken::Hang, &what);
+        }
         for finding in self.range.as_ref().map(Range::findings).unwrap_or_default() {
             let path = self.root.join(format!("violation-{}.json", finding.trial.number));
             let document = finding::document(&finding, self.seed, self.args.plant, &path);
@@ -494,8 +497,7 @@ impl<'a> Run<'a> {
     fn end_range(&mut self) -> Result<(), Fault> {
         let Some(mut range) = self.range.take() else { return Ok(()) };
         range.ask_to_stop();
-        let limit = Instant::now() + 4 * crate::range::stage::LIMIT;
-        while !range.is_done() && Instant::now() < limit {
+        while !range.is_done() && range.stuck().is_none() {
             self.turn()?;
             self.fire(Instant::now());
             self.want_late(Instant::now())?;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -28,6 +29,9 @@ use crate::faults::Class;
 use crate::payload::HEAD;
 use crate::plan::Trial;
 use score::Score;
+
+/// A trial takes less, whatever happens in it: each of its steps has [`stage::LIMIT`].
+const STUCK: Duration = Duration::from_secs(400);
 
 /// A trial that broke a promise.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ struct Shared {
     findings: Vec<Finding>,
     error: Option<String>,
     done: bool,
+    /// The trial that is on, and since when.
+    on: Option<(u64, Instant)>,
 }
 
 /// The range, on a thread of its own.
@@ -110,6 +116,12 @@ impl Range {
         self.shared().done || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// A trial that has not come to its end for so long that it never will.
+    pub(crate) fn stuck(&self) -> Option<String> {
+        let (number, since) = self.shared().on.filter(|(_, since)| since.elapsed() > STUCK)?;
+        Some(format!("trial {number} of the range has not ended for {:?}", since.elapsed()))
+    }
+
     pub(crate) fn score(&self) -> Score {
         self.shared().score.clone()
     }
@@ -124,9 +136,13 @@ impl Range {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the trial that is on come to its end; says what went wrong with the range itself.
+    /// Lets the trial that is on come to its end, if it does; says what went wrong with the range itself.
     pub(crate) fn finish(&mut self) -> Option<String> {
         self.stop.store(true, Ordering::Relaxed);
+        if self.stuck().is_some() {
+            // It goes with this process.
+            self.thread = None;
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -154,8 +170,10 @@ fn perform_all(
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        shared.lock().unwrap_or_else(PoisonError::into_inner).on = Some((trial.number, Instant::now()));
         let result = trial::perform(&template, &trial, root.join(format!("trial-{}", trial.number)), plant);
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.on = None;
         shared.score.add(&result);
         if !result.broken.is_empty() {
             shared.findings.push(Finding { trial, result });

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::engine::{self, EngineError, Request, Template, proc};
 use crate::faults::Setup;
-use crate::ledger::{self, Entry, Kind, Pen, Scroll, now};
+use crate::ledger::{self, Entry, Kind, Scroll, now};
 use crate::plan::Trial;
 use crate::range::actor::{self, Orders, Part};
 use crate::range::anatomy::Anatomy;
@@ -49,7 +49,6 @@ pub(crate) struct Stage<'a> {
     setup: Setup,
     /// The trial's own directory.
     pub(crate) root: PathBuf,
-    pen: Option<Pen<OwnedFd>>,
     ledger: Option<OwnedFd>,
     scroll: Scroll,
     control: File,
@@ -90,7 +89,6 @@ impl<'a> Stage<'a> {
             trial,
             setup,
             root,
-            pen: Some(Pen::new(write.try_clone()?)),
             ledger: Some(write),
             scroll: Scroll::new(read),
             control,
@@ -165,6 +163,22 @@ impl<'a> Stage<'a> {
         self.reap();
     }
 
+    /// Puts a death behind all that the dead one had said. Not through the ledger's pipe: it may be full, and only this thread empties it.
+    fn book_death(&mut self, id: u32) {
+        let mut said = self.scroll.waiting();
+        while said > 0 {
+            let before = self.entries.len();
+            let entries = &mut self.entries;
+            if !self.scroll.read(0, |entry| entries.push(entry)).unwrap_or(false) || self.entries.len() == before {
+                break;
+            }
+            said = said.saturating_sub(self.entries.len() - before);
+        }
+        let mut died = Entry::new(Kind::Died, 0, id);
+        died.ns = now();
+        self.entries.push(died);
+    }
+
     fn reap(&mut self) {
         for at in 0..self.actors.len() {
             if !self.actors[at].alive {
@@ -183,9 +197,7 @@ impl<'a> Stage<'a> {
                 let what = format!("actor {id} ({part:?}) ended with {end:?}, which nobody brought about\n{notes}");
                 self.broken.push((Broken::Failed, what));
             }
-            if let Some(pen) = &self.pen {
-                pen.write([Entry::new(Kind::Died, 0, id)]);
-            }
+            self.book_death(id);
             let home = end == engine::End::Exited(0) || !self.actors[at].wanted;
             if !home && !self.replacing {
                 self.vacant.push((part, place));
@@ -519,7 +531,6 @@ impl<'a> Stage<'a> {
         }
         self.replaced = u32::MAX;
         self.until(LIMIT, |stage| stage.actors.iter().all(|actor| !actor.alive));
-        self.pen = None;
         self.ledger = None;
         let begun = Instant::now();
         while begun.elapsed() < LIMIT {
