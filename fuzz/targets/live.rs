@@ -148,6 +148,8 @@ struct Seat {
     generation: u64,
     /// What comes next.
     next: u64,
+    /// What came next when it came into this generation.
+    begun: u64,
     /// What is in front of this was given back.
     released: u64,
     /// What is in front of this was handed out.
@@ -166,6 +168,7 @@ impl Seat {
             auto: true,
             generation: 0,
             next: 0,
+            begun: 0,
             released: 0,
             taken: 0,
             mark: 0,
@@ -204,7 +207,10 @@ impl Seat {
                     assert_eq!((from, reason), (self.next, GapReason::Corrupt), "{}: a gap elsewhere", self.name);
                     let count = count.expect("everybody can know how many");
                     assert!(count > 0 && from + count <= log.next, "{}: {count} lost from {from} on", self.name);
-                    self.released = from + count;
+                    // What is in hand stays so, and the loss behind it comes again.
+                    if self.released == from {
+                        self.released = from + count;
+                    }
                 }
                 self.next = self.next.max(from.saturating_add(count.unwrap_or(0)));
                 self.taken = self.taken.max(self.next);
@@ -212,7 +218,7 @@ impl Seat {
             Event::Restarted { old, new } => {
                 assert!(new > old && (!log.strict() || old == self.generation), "{}: {old} to {new}", self.name);
                 self.generation = new;
-                self.released = self.next;
+                self.begun = self.next;
                 if log.forked {
                     self.next = 0;
                 }
@@ -221,7 +227,6 @@ impl Seat {
                 if log.strict() {
                     assert_eq!(log.closed.get(&generation), Some(&self.next), "{}: closed early", self.name);
                 }
-                self.released = self.next;
             }
             Event::Stalled { .. } => assert!(!log.strict(), "nobody promised beats"),
             _ => {}
@@ -408,6 +413,10 @@ impl World {
                 if let Some(reader) = &mut seat.reader {
                     seat.auto = !seat.auto;
                     reader.set_auto_release(seat.auto);
+                    if seat.auto {
+                        // Generations that were left are given back at once.
+                        seat.released = seat.released.max(seat.begun);
+                    }
                 }
             }
             25 | 26 => self.lend(who, input),
@@ -638,7 +647,7 @@ impl World {
         match self.log.harm {
             Harm::Any => {}
             Harm::None if seat.kept => assert_eq!(next, seat.released, "{}: another place", seat.name),
-            // What is lost is given back as soon as it was told, and with it what was in front of it.
+            // What is lost may have been given back when it was told.
             Harm::Data if seat.kept => assert!(
                 (seat.released..=seat.taken).contains(&next),
                 "{}: at {next}, was between {} and {}",
@@ -658,6 +667,7 @@ impl World {
             kept: seat.durability == Durability::Durable,
             generation,
             next: stands,
+            begun: stands,
             released: next,
             taken: mark.max(next),
             mark,

@@ -304,7 +304,8 @@ impl Reader {
         }
     }
 
-    /// Hands every record that is there now to `each`, at most `most`, and releases them together. Returns how many.
+    /// Hands every record that is there now to `each`, at most `most`, and releases them together, with whatever was in hand before. Returns
+    /// how many.
     ///
     /// Events other than records stay for the next [`recv`](Self::recv).
     ///
@@ -328,6 +329,7 @@ impl Reader {
         ring.leave_losses(true);
         let drained = ring.drain(buf, most, counting);
         ring.leave_losses(false);
+        self.release_behind();
         match drained {
             Ok((count, _)) => Ok(count),
             Err(RecvError::BufferTooSmall { needed, given }) if handed_out == 0 => {
