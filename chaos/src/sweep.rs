@@ -59,6 +59,8 @@ pub(crate) enum Planted {
     Litter,
     /// Real kills land an instruction later than the copies.
     Slip,
+    /// Who was refused once does not ask again.
+    Resign,
 }
 
 type Fault = Box<dyn std::error::Error>;

@@ -20,7 +20,7 @@ use super::stand::{Denial, Ran, SystemCall};
 use super::subject::{AGAIN, ONCE};
 use super::tally::Row;
 use super::walk::{Map, Walker, Whose};
-use super::{Fault, Mode};
+use super::{Fault, Mode, Planted};
 use crate::engine::Event;
 use crate::stop::Stop;
 use crate::verdict::Broken;
@@ -116,7 +116,8 @@ impl Walker<'_> {
     }
 
     fn fail(&mut self, op: Operation, map: &Map, way: Way, row: &mut Row, whose: &mut Vec<Whose>) -> Result<(), Fault> {
-        let times = if way.for_ever { ONCE } else { AGAIN };
+        let resigns = self.args.planted == Some(Planted::Resign);
+        let times = if way.for_ever || resigns { ONCE } else { AGAIN };
         let Some((mut subject, root)) = self.hold_to(op, map, way.at, row, times)? else { return Ok(()) };
         let sites = if way.for_ever { self.made_at[&way.call.number].iter().copied().collect() } else { Vec::new() };
         let denial = Denial { number: way.call.number, errno: way.errno, sites };
@@ -128,6 +129,9 @@ impl Walker<'_> {
             nix::errno::Errno::from_raw(way.errno),
             if way.for_ever { " from there on" } else { "" }
         );
+        if let Some(line) = subject.world.nonsense.first() {
+            row.broke(Broken::Failed, &format!("{how}; the subject said {line:?}"), way.at as u64, &site);
+        }
         match ran {
             Ran::Done if !way.for_ever && op.is_repeated() => {
                 let failure = subject.world.failure.clone().filter(|why| !why.contains("RW-PUSH-FULL"));

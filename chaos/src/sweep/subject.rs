@@ -484,9 +484,9 @@ impl Stage {
                 }
             }
             Came::Attached(Ok(_)) => {}
-            Came::Attached(Err(why)) | Came::Failed(why) => self.say(format_args!("failed: {why}")),
+            Came::Attached(Err(why)) | Came::Failed(why) => self.say(format_args!("failed open: {why}")),
             Came::Nothing if op == Operation::Release => self.say(format_args!("place {KEPT} 2 2 2 2")),
-            Came::Nothing => self.say("failed: nothing was done"),
+            Came::Nothing => self.say("failed operation: nothing was done"),
         }
     }
 

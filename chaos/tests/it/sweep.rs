@@ -92,6 +92,24 @@ fn a_sweep_that_is_lied_to_goes_red() {
     }
 }
 
+/// Every way of every system call to fail is tried and judged; an operation that makes none has nothing to be judged.
+#[test]
+fn every_system_call_fails_once_and_for_ever() {
+    let (output, report) = sweep(&["--only", "attach,release", "--mode", "errno", "--seed", "4"]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let rows = report["operations"].as_array().unwrap();
+    let errnos = &rows[0]["errnos"];
+    assert!(errnos["of"].as_u64().unwrap() > 10 && errnos["done"] == errnos["of"], "{report:#}");
+    assert_eq!(rows[1]["errnos"]["of"], 0, "a release makes no system call: {report:#}");
+    // The alarm: an operation that was refused once, and is not asked for again, has failed.
+    let args = ["--only", "attach", "--mode", "errno", "--seed", "4", "--planted", "resign"];
+    let (output, report) = sweep(&args);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    let violations = report["violations"].as_array().unwrap();
+    let refused = |v: &Value| v["kind"] == "failed" && v["what"].as_str().is_some_and(|what| what.contains("answered"));
+    assert!(!violations.is_empty() && violations.iter().all(refused), "{violations:#?}");
+}
+
 #[test]
 fn a_sweep_that_judges_nothing_is_inconclusive() {
     let (output, report) = sweep(&["--only", "release", "--mode", "stop", "--stops", "0"]);
