@@ -329,7 +329,9 @@ impl Reader {
         ring.leave_losses(true);
         let drained = ring.drain(buf, most, counting);
         ring.leave_losses(false);
-        self.release_behind();
+        if !self.behind.is_empty() {
+            self.release_behind();
+        }
         match drained {
             Ok((count, _)) => Ok(count),
             Err(RecvError::BufferTooSmall { needed, given }) if handed_out == 0 => {

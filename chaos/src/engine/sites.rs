@@ -120,8 +120,8 @@ impl Sites {
         }
     }
 
-    /// Adds what `other` knows of each site, but none of its calls; returns the numbers of its modules here.
-    pub fn merge_tallies(&mut self, other: &Sites) -> Vec<u16> {
+    /// Adds what `other` knows of each site, but none of its calls.
+    pub fn merge_tallies(&mut self, other: &Sites) {
         let map: Vec<u16> = other.modules.iter().map(|path| self.module(path)).collect();
         let here = |site: &Site| Site { module: map[usize::from(site.module)], offset: site.offset };
         for (site, theirs) in &other.tallies {
@@ -133,7 +133,6 @@ impl Sites {
             tally.misses += theirs.misses;
             tally.file_offset = tally.file_offset.or(theirs.file_offset);
         }
-        map
     }
 
     /// Books a kill at `site`.
