@@ -300,6 +300,11 @@ impl Hunter {
         self.rare_left
     }
 
+    /// Whether this variety has instructions that no kill has hit and that are not given up, or was not met yet.
+    pub(crate) fn has_left(&self, operation: Operation) -> bool {
+        self.grounds.get(&operation).is_none_or(|ground| ground.aim.left() > 0 || ground.own_way == 0)
+    }
+
     fn look_for_rare(&mut self) {
         let mut rare = self.grounds.iter().filter(|(operation, _)| operation.is_rare());
         self.rare_left = rare.any(|(_, ground)| ground.aim.left() > 0 || ground.own_way == 0);

@@ -47,6 +47,9 @@ const YOUNG_DEATH: Duration = Duration::from_millis(12);
 const READER_EVERY: Duration = Duration::from_millis(50);
 /// Share of last pushes that find the ring full: as long as instructions of such a push have not been hit, and later.
 const FULL_SHARE: (f64, f64) = (0.3, 0.08);
+/// Share of these in which a reader dies: as long as instructions of going past a dead reader have not been hit, and later. The
+/// writer is held meanwhile, and with it the storm.
+const DEAD_SHARE: (f64, f64) = (0.3, 0.05);
 /// How long readers hold still once a writer has been let go into its last push, before that finds room, in microseconds: now it
 /// tries once more at the right moment, now it waits.
 const HOLD_ON: std::ops::Range<u64> = 200..1500;
@@ -576,7 +579,8 @@ impl<'a> Run<'a> {
                     let _ = affinity::pin(tid, &self.mine);
                 }
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
-                let wanted = full && !self.ending && self.dice.random_bool(0.3);
+                let share = if self.hunter.has_left(Operation::PushPastDead) { DEAD_SHARE.0 } else { DEAD_SHARE.1 };
+                let wanted = full && !self.ending && self.dice.random_bool(share);
                 let dead = if wanted { self.kill_a_guest() } else { None };
                 if !self.ending {
                     let operation = match (full, dead.is_some()) {
