@@ -1,97 +1,10 @@
-//! The runbook, rehearsed: each test causes an incident, looks at it with the commands of its entry, does what the entry says, and sees that it helped.
-//!
-//! Commands are taken from the page: one that is not in the entry's text can't be run here.
+//! The first that operators meet: stalled, orphaned, corrupt, full, owned by another.
 
 use nix::sys::signal::Signal;
 use ringward_recovery::{Channel, Config, Durability, From};
-use serde_json::Value;
 
-use crate::bed::{Bed, Ended, Tool, lines};
-
-const RUNBOOK: &str = include_str!("../../../RUNBOOK.md");
-
-/// An entry of the page.
-struct Entry {
-    id: &'static str,
-    text: &'static str,
-}
-
-fn entry(id: &'static str) -> Entry {
-    let (_, text) = RUNBOOK.split_once(&format!("\n### {id}\n")).unwrap_or_else(|| panic!("no entry {id}"));
-    Entry { id, text: text.split("\n#").next().unwrap_or_default() }
-}
-
-impl Entry {
-    /// One of its commands, for channel `c` and what else stands for something.
-    fn words(&self, command: &str, more: &[(&str, &str)]) -> Vec<String> {
-        assert!(self.text.contains(&format!("`{command}`")), "{} does not say `{command}`:\n{}", self.id, self.text);
-        let words = command.strip_prefix("ringward ").unwrap_or_else(|| panic!("{command}")).split(' ');
-        let real = |word: &str| match word {
-            "CHANNEL" => "c".to_owned(),
-            other => more.iter().find(|(name, _)| *name == other).map_or(other, |(_, value)| value).to_owned(),
-        };
-        words.map(real).collect()
-    }
-
-    fn ended(&self, bed: &Bed, command: &str, more: &[(&str, &str)], stdin: &[u8]) -> Ended {
-        let words = self.words(command, more);
-        bed.run(&words.iter().map(String::as_str).collect::<Vec<_>>(), stdin)
-    }
-
-    /// Runs it to its end; what it prints.
-    fn run(&self, bed: &Bed, command: &str) -> String {
-        self.run_with(bed, command, &[])
-    }
-
-    fn run_with(&self, bed: &Bed, command: &str, more: &[(&str, &str)]) -> String {
-        String::from_utf8(self.ended(bed, command, more, b"").code(0).stdout).unwrap()
-    }
-
-    /// Starts it, with events as JSON lines.
-    fn start(&self, bed: &Bed, command: &str, more: &[(&str, &str)]) -> Tool {
-        let mut words = self.words(command, more);
-        words.extend(["--events".to_owned(), "json".to_owned()]);
-        bed.start(&words.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-}
-
-#[track_caller]
-fn shows(output: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(output.contains(part), "no {part:?} in\n{output}");
-    }
-}
-
-fn writer(bed: &Bed, args: &[&str]) -> Tool {
-    let send = bed.start(&[&["send", "c", "--capacity", "64KiB", "--events", "json"], args].concat());
-    send.note("writing");
-    send
-}
-
-/// The channel as a program sees it.
-fn view(bed: &Bed) -> Value {
-    serde_json::from_slice(&bed.run(&["inspect", "c", "--json"], b"").code(0).stdout).unwrap()
-}
-
-fn until_next(bed: &Bed, next: u64) {
-    bed.until("the records are there", || view(bed)["next_sequence"] == next);
-}
-
-/// Somebody writes, and it is the one that is meant.
-#[track_caller]
-fn live(bed: &Bed, verify: &str, owner: &Tool) {
-    shows(verify, &["live", &owner.pid().to_string()]);
-    assert_eq!(view(bed)["owner"]["pid"], owner.pid());
-}
-
-/// Sends all threads of a process to sleep, and sees that they are.
-fn stop(bed: &Bed, tool: &Tool) {
-    tool.signal(Signal::SIGSTOP);
-    let stopped = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
-    let tasks = || std::fs::read_dir(format!("/proc/{}/task", tool.pid())).unwrap().flatten();
-    let stat = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-    bed.until("it is stopped", || tasks().all(|task| stopped(stat(task))));
-}
+use super::{entry, live, shows, stop, until_next, view, writer};
+use crate::bed::{Bed, lines};
 
 #[test]
 fn a_stalled_writer_is_superseded_and_a_standby_goes_on() {
@@ -157,7 +70,7 @@ fn what_is_nobodys_is_cleaned_and_what_is_in_grace_too_if_one_is_sure() {
     shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["nobody holds any lock of it"]);
     shows(&entry.run(&bed, "ringward clean CHANNEL --quarantine --yes"), &["RW-WD-QUARANTINED"]);
     assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
-    let entry = self::entry("RW-WD-GRACE");
+    let entry = super::entry("RW-WD-GRACE");
     bed.run(&["send", "c"], b"x\n").code(0);
     shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["orphaned (within grace)"]);
     shows(&entry.run(&bed, "ringward clean CHANNEL --yes"), &["RW-WD-RECLAIMED"]);
