@@ -8,6 +8,7 @@
 mod classify;
 mod glance;
 mod inbox;
+mod listing;
 mod mark;
 mod notice;
 mod retire;
@@ -37,6 +38,7 @@ use crate::watch::Bell;
 use classify::Found;
 use glance::{Glance, Stamp};
 use inbox::Inbox;
+use listing::Listing;
 use notice::notice;
 pub use notice::{Action, Done, Notice, Report};
 pub use setup::WatchdogBuilder;
@@ -50,14 +52,18 @@ struct Known {
     verdict: Verdict,
     observer: Option<(FileKey, Observer)>,
     glance: Option<Glance>,
+    /// At which look it was there.
+    look: u64,
 }
 
 /// A watchdog over one namespace.
 pub struct Watchdog {
     setup: WatchdogBuilder,
     known: HashMap<String, Known>,
+    listing: Listing,
     vigil: Vigil,
     inbox: Inbox,
+    looks: u64,
     /// Who looks, as of this look.
     viewer: Viewer,
 }
@@ -118,6 +124,7 @@ impl Watchdog {
     pub fn set_up(&mut self, setup: WatchdogBuilder) {
         self.vigil.keep(setup.descriptors);
         self.setup = setup;
+        self.listing = Listing::default();
         // What may be glanced at depends on what is to be done.
         self.known.values_mut().for_each(|known| known.glance = None);
     }
@@ -176,53 +183,64 @@ impl Watchdog {
             report.error = Some(error.to_string());
             return report;
         }
-        let names = match self.setup.namespace.channels() {
-            Ok(mut names) => {
-                if let Some(only) = &self.setup.only {
-                    names.retain(|name| only.contains(name));
-                }
-                names
-            }
-            Err(error) => {
-                report.error = Some(error.to_string());
-                return report;
-            }
-        };
-        if self.setup.action != Action::Report && self.setup.only.is_none() {
+        self.inbox.take_in();
+        let mut listing = std::mem::take(&mut self.listing);
+        if let Err(error) = listing.renew(&self.setup.namespace, self.setup.only.as_deref(), &self.inbox) {
+            // What was told is lost for the next look.
+            self.known.values_mut().for_each(|known| known.glance = None);
+            report.error = Some(error.to_string());
+            return report;
+        }
+        if self.setup.action != Action::Report && self.setup.only.is_none() && listing.births() {
             match follow::tidy_births(&self.setup.namespace) {
                 Ok(births) => report.births = births,
                 Err(error) => debug!(%error, "looking for births that died"),
             }
         }
-        self.inbox.take_in();
+        self.looks += 1;
         self.vigil.begin();
         self.viewer = Viewer::now();
-        let mut before = std::mem::take(&mut self.known);
-        for name in names {
-            let known = before.remove(&name);
-            let was = known.as_ref().map(|known| known.verdict);
-            let (notice, now) = self.look(&name, known, &mut report);
-            if was != Some(notice.verdict) || notice.done != Done::Nothing {
-                self.tell(&notice);
-            }
-            if let Some(now) = now {
-                self.known.insert(name, now);
-            }
+        report.notices.reserve(listing.names().len());
+        for name in listing.names() {
+            let notice = self.notice_of(name, &mut report);
             report.notices.push(notice);
         }
-        self.tell_vanished(before, &mut report);
+        self.listing = listing;
+        let gone = self.known.extract_if(|_, known| known.look != self.looks).collect();
+        self.tell_vanished(gone, &mut report);
         self.vigil.finish();
-        report.notices.sort_by(|a, b| a.channel.cmp(&b.channel));
         report
     }
 
+    /// What there is to say of one channel.
+    fn notice_of(&mut self, name: &str, report: &mut Report) -> Notice {
+        if let Some(evidence) = self.glance(name) {
+            report.glances += 1;
+            return notice(name, Verdict::Live, evidence, Done::Nothing);
+        }
+        let known = self.known.remove(name);
+        let was = known.as_ref().map(|known| known.verdict);
+        let (notice, now) = self.look(name, known, report);
+        if was != Some(notice.verdict) || notice.done != Done::Nothing {
+            self.tell(&notice);
+        }
+        if let Some(now) = now {
+            self.known.insert(name.to_owned(), now);
+        }
+        notice
+    }
+
     fn tell_vanished(&mut self, gone: HashMap<String, Known>, report: &mut Report) {
+        if gone.is_empty() {
+            return;
+        }
         for (name, known) in gone {
             debug!(channel = name, dev_ino = ?known.key, "vanished");
             let notice = notice(&name, Verdict::Vanished, Evidence::default(), Done::Nothing);
             self.tell(&notice);
             report.notices.push(notice);
         }
+        report.notices.sort_by(|a, b| a.channel.cmp(&b.channel));
     }
 
     /// The namespace was removed, and every channel in it with it: goes over to the one that has its name now, if there is one. Makes none
@@ -233,6 +251,7 @@ impl Watchdog {
         self.setup.namespace = self.setup.namespace.reopen(false)?;
         warn!(namespace = %self.setup.namespace.path().display(), "it was removed and made again: watching the new one");
         self.inbox = Inbox::new();
+        self.listing = Listing::default();
         Ok(())
     }
 
@@ -246,11 +265,7 @@ impl Watchdog {
     }
 
     /// Looks at one channel.
-    fn look(&mut self, name: &str, mut known: Option<Known>, report: &mut Report) -> (Notice, Option<Known>) {
-        if let Some(evidence) = known.as_mut().and_then(|known| self.glance(name, known)) {
-            report.glances += 1;
-            return (notice(name, Verdict::Live, evidence, Done::Nothing), known);
-        }
+    fn look(&mut self, name: &str, known: Option<Known>, report: &mut Report) -> (Notice, Option<Known>) {
         let stamp = Stamp::of(&self.setup.namespace, name);
         let trust = *self.setup.namespace.trust();
         let mut evidence = Evidence::default();
@@ -293,13 +308,18 @@ impl Watchdog {
             room.then(|| Glance::keep(&self.setup.namespace, name, stamp, &dir, segment, &evidence, &self.inbox))
                 .flatten()
         });
-        let now = (!gone).then_some(Known { key, verdict, observer, glance });
+        let now = (!gone).then_some(Known { key, verdict, observer, glance, look: self.looks });
         (notice(name, verdict, evidence, done), now)
     }
 
     /// The evidence about a channel that was live, if a glance shows that it still is.
-    fn glance(&mut self, name: &str, known: &mut Known) -> Option<Evidence> {
-        let (glance, (_, observer)) = (known.glance.as_ref()?, known.observer.as_mut()?);
-        glance.again(&self.setup.namespace, name, observer, (&mut self.vigil, &self.inbox), self.setup.stall_timeout)
+    fn glance(&mut self, name: &str) -> Option<Evidence> {
+        let known = self.known.get_mut(name)?;
+        let (glance, (_, observer)) = (known.glance.as_mut()?, known.observer.as_mut()?);
+        let setup = &self.setup;
+        let told = (&mut self.vigil, &self.inbox, &self.viewer);
+        let evidence = glance.again(&setup.namespace, name, observer, told, setup.stall_timeout)?;
+        known.look = self.looks;
+        Some(evidence)
     }
 }

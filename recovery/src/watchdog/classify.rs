@@ -205,19 +205,19 @@ impl Watchdog {
     }
 }
 
-fn held(file: &File, byte: u64) -> bool {
+pub(super) fn held(file: &File, byte: u64) -> bool {
     lock::probe(file.as_fd(), byte).map_or(true, |held| held != Held::Nobody)
 }
 
 /// Reader bytes of a file that are held. One question for all of them first: mostly none is.
-fn readers_held(file: &File) -> usize {
+pub(super) fn readers_held(file: &File) -> usize {
     if lock::probe_range(file.as_fd(), READER_BYTE, MAX_SLOTS.into()).is_ok_and(|held| held == Held::Nobody) {
         return 0;
     }
     (0..u64::from(MAX_SLOTS)).filter(|slot| held(file, READER_BYTE + slot)).count()
 }
 
-fn durable_readers(segment: &Arc<Segment>) -> usize {
+pub(super) fn durable_readers(segment: &Arc<Segment>) -> usize {
     let expelled = segment.page().succession.expelled.load(std::sync::atomic::Ordering::Acquire);
     segment
         .slots()

@@ -2,13 +2,15 @@
 //!
 //! No system call at all in the usual case: that nothing in the folder was linked, unlinked, cut or renamed is known from inotify
 //! ([`Inbox`]), that the owner has not ended from its descriptor ([`Vigil`]); state, heartbeat and position are read from the
-//! mapping. A writer that has not beaten since the last glance has its byte looked at. Without inotify the folder and the file are
-//! looked at instead. Anything else, or silence, and a full look is due; and one now and then anyway, for what a glance does not
-//! see: who reads, who stands by, an identity overwritten through somebody's mapping.
+//! mapping. A writer that promised beats and has not beaten since the last glance has its byte looked at; one that promised none, now and
+//! then: whoever lets go of a byte without ending closes a file, and that is told. Without inotify the folder and the file are
+//! looked at instead. Anything else, or silence, and a full look is due. Now and then the glance is a close one, for what others do not
+//! see: who reads, who stands by, an identity overwritten through somebody's mapping, a name that leads elsewhere.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ringward_ring::layout::PRESENCE_BYTE;
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Segment;
 use ringward_ring::succession;
@@ -16,14 +18,18 @@ use ringward_ring::sys::lock::Held;
 use ringward_ring::word::State;
 use rustix::fs::AtFlags;
 
+use super::classify::{durable_readers, held, readers_held};
 use super::inbox::{Inbox, Watched};
 use super::vigil::Vigil;
 use crate::namespace::{ChannelDir, Namespace};
 use crate::observer::Observer;
+use crate::owner::Viewer;
 use crate::verdict::Evidence;
 
-/// Longest time between two full looks at a channel; each has its own moment, so that they don't come all at once.
-const FULL: Duration = Duration::from_secs(30);
+/// Longest time between two close looks at a channel; each has its own moment, so that they don't come all at once.
+const CLOSE: Duration = Duration::from_secs(30);
+/// Longest time between two looks at the byte of a writer that promised no beats.
+const ASK: Duration = Duration::from_secs(4);
 /// A folder that changed so lately may change again without its time saying so.
 const YOUNG: Duration = Duration::from_millis(100);
 
@@ -58,7 +64,10 @@ pub(super) struct Glance {
     segment: Arc<Segment>,
     stamp: Stamp,
     evidence: Evidence,
+    /// When a close look is due.
     until: Instant,
+    /// When the writer's byte was last found held.
+    asked: Instant,
 }
 
 impl Glance {
@@ -77,11 +86,10 @@ impl Glance {
         if !alone || !stamp.settled() {
             return None;
         }
-        let share = u32::try_from(segment.identity().segment.0 >> 32 & 0xff).unwrap_or(0);
-        let until = Instant::now() + FULL / 2 + FULL / 2 * share / 256;
         // Watched first, then looked at once more: whatever changed since the look began shows, or is told.
         let watched = inbox.watch(dir.fd());
-        let glance = Glance { watched, segment, stamp, evidence: evidence.clone(), until };
+        let (evidence, until, asked) = (evidence.clone(), next_close(&segment), Instant::now());
+        let glance = Glance { watched, segment, stamp, evidence, until, asked };
         glance.unchanged(namespace, name).then_some(glance)
     }
 
@@ -95,33 +103,70 @@ impl Glance {
 
     /// The evidence as it is now, if nothing has changed; `None` if a full look is due.
     pub(super) fn again(
-        &self,
+        &mut self,
         namespace: &Namespace,
         name: &str,
         observer: &mut Observer,
-        (vigil, inbox): (&mut Vigil, &Inbox),
+        (vigil, inbox, viewer): (&mut Vigil, &Inbox, &Viewer),
         stall: Duration,
     ) -> Option<Evidence> {
-        let segment = &self.segment;
-        if Instant::now() >= self.until || !vigil.watches(&segment.identity().owner) {
+        if !vigil.watches(&self.segment.identity().owner) {
             return None;
         }
-        let (silent, beaten) = observer.look(segment);
+        let (silent, beaten) = observer.look(&self.segment);
         // Dumping core, stalled: that takes more than a glance.
-        let beats = segment.identity().beat_interval != 0;
+        let beats = self.segment.identity().beat_interval != 0;
         if beats && silent >= stall / 2 {
             return None;
         }
+        let now = Instant::now();
         let unchanged = match &self.watched {
             Some(watched) => !inbox.stirred(watched),
             None => self.unchanged(namespace, name),
         };
-        let same = unchanged
-            && succession::state(segment) == State::OPEN
-            && ((beats && beaten) || segment.writer_held().is_ok_and(|held| held == Held::Exclusive))
-            && !segment.poisoned();
-        same.then(|| Evidence { silent: Some(silent), ..self.evidence.clone() })
+        let still = unchanged && succession::state(&self.segment) == State::OPEN && !self.segment.poisoned();
+        // Without beats nobody who let go of the byte and lives on falls silent.
+        let sure = if beats { beaten } else { self.watched.is_some() && now < self.asked + ASK };
+        if !still || !(sure || self.ask(now)) {
+            return None;
+        }
+        if now >= self.until && !self.look_closely(namespace, name, viewer) {
+            return None;
+        }
+        Some(Evidence { silent: Some(silent), ..self.evidence.clone() })
     }
+
+    /// Whether the writer's byte is held.
+    fn ask(&mut self, now: Instant) -> bool {
+        self.asked = now;
+        self.segment.writer_held().is_ok_and(|held| held == Held::Exclusive)
+    }
+
+    /// All that a full look would look at in a channel with one generation and a living writer; whether it still is one.
+    fn look_closely(&mut self, namespace: &Namespace, name: &str, viewer: &Viewer) -> bool {
+        let (segment, owner) = (&self.segment, self.segment.identity().owner);
+        let evidence = Evidence {
+            writer_held: segment.writer_held().is_ok_and(|held| held == Held::Exclusive),
+            presence_held: held(segment.file(), PRESENCE_BYTE),
+            readers_held: readers_held(segment.file()),
+            owner: Some(viewer.whereabouts(&owner)),
+            durable: durable_readers(segment),
+            ..self.evidence.clone()
+        };
+        let same = evidence.writer_held && evidence.owner == self.evidence.owner && !viewer.is_dying(&owner);
+        if !same || !self.unchanged(namespace, name) || segment.poisoned() {
+            return false;
+        }
+        self.until = next_close(segment);
+        self.evidence = evidence;
+        true
+    }
+}
+
+/// When to look closely at it next.
+fn next_close(segment: &Segment) -> Instant {
+    let share = u32::try_from(segment.identity().segment.0 >> 32 & 0xff).unwrap_or(0);
+    Instant::now() + CLOSE / 2 + CLOSE / 2 * share / 256
 }
 
 #[cfg(test)]
@@ -154,6 +199,44 @@ mod tests {
         let report = watchdog.tick();
         assert_eq!(report.glances, 0);
         assert_ne!(report.notices[0].verdict, Verdict::Live);
+        drop(writer);
+    }
+
+    /// Stores through a mapping and locks make no noise.
+    #[test]
+    fn a_close_look_sees_what_nobody_tells_of() {
+        use crate::channel::Durability;
+        use ringward_ring::table::From;
+        let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let root = tempfile::Builder::new().prefix("ringward-test-").tempdir_in(base).unwrap();
+        let namespace = Namespace::builder("test").root(root.path()).open().unwrap();
+        let config = Config::default().capacity(4096).reader_slots(4).beat_interval(Duration::ZERO);
+        let channel = Channel::new(&namespace, "c", config).unwrap();
+        let writer = channel.writer().unwrap();
+        let mut watchdog = Watchdog::builder(&namespace).build();
+        let _reader = channel.reader("r", Durability::Durable, From::Latest).unwrap();
+        let begun = Instant::now();
+        while watchdog.tick().glances == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "never glanced at");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let glance = |watchdog: &mut Watchdog| {
+            let glance = watchdog.known.get_mut("c").and_then(|known| known.glance.as_mut()).unwrap();
+            glance.until = Instant::now();
+            // As if nobody had joined when it was last looked at.
+            (glance.evidence.readers_held, glance.evidence.durable) = (0, 0);
+        };
+        glance(&mut watchdog);
+        let report = watchdog.tick();
+        let found = &report.notices[0].evidence;
+        assert_eq!((report.glances, found.readers_held, found.durable, found.generations), (1, 1, 1, 1));
+        let again = &watchdog.tick().notices[0].evidence.clone();
+        assert_eq!((again.readers_held, again.durable), (1, 1), "until the next close one");
+        // A second name is no event of this folder.
+        let path = namespace.path().join("c").join(crate::namespace::generation_name(1));
+        std::fs::hard_link(path, root.path().join("second")).unwrap();
+        glance(&mut watchdog);
+        assert_eq!(watchdog.tick().glances, 0);
         drop(writer);
     }
 }

@@ -56,7 +56,9 @@ impl Inbox {
             | WatchFlags::MODIFY
             | WatchFlags::ATTRIB
             | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF;
+            | WatchFlags::MOVE_SELF
+            // Who closes a segment that it could write to lets go of what it held in it.
+            | WatchFlags::CLOSE_WRITE;
         let number = inotify::add_watch(inotify, path.as_str(), told)
             .inspect_err(|error| debug!(%error, "no inotify watch: the folder is looked at instead"))
             .ok()?;

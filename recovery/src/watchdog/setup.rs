@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::inbox::Inbox;
+use super::listing::Listing;
 use super::vigil::Vigil;
 use super::{Action, Notice, Watchdog};
 use crate::namespace::Namespace;
@@ -100,6 +101,7 @@ impl WatchdogBuilder {
     /// Builds it; the first look is the first [`tick`](Watchdog::tick).
     pub fn build(self) -> Watchdog {
         let vigil = Vigil::new(self.descriptors);
-        Watchdog { setup: self, known: HashMap::new(), vigil, inbox: Inbox::new(), viewer: Viewer::now() }
+        let (listing, inbox) = (Listing::default(), Inbox::new());
+        Watchdog { setup: self, known: HashMap::new(), listing, vigil, inbox, looks: 0, viewer: Viewer::now() }
     }
 }

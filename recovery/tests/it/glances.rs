@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use ringward_recovery::{Channel, Config, Report, Verdict, Watchdog, generation_name};
+use ringward_recovery::{Action, Channel, Config, Report, Verdict, Watchdog, generation_name};
 
 use crate::common::{Bed, config};
 
@@ -124,4 +124,36 @@ fn silence_is_weighed_in_full() {
     watchdog.set_up(Watchdog::builder(&bed.namespace).stall_timeout(Duration::from_millis(1)));
     std::thread::sleep(Duration::from_millis(2));
     assert_eq!(watchdog.tick().notices[0].verdict, Verdict::Stalled);
+}
+
+/// Names are not listed at each look.
+#[test]
+fn what_comes_and_goes_beside_channels_at_rest_shows_at_the_next_look() {
+    let bed = Bed::new();
+    let channel = bed.channel(quiet());
+    let _writer = channel.writer().unwrap();
+    let mut watchdog = Watchdog::builder(&bed.namespace).action(Action::Reclaim).build();
+    until_glanced(&mut watchdog);
+    let names = |report: &Report| report.notices.iter().map(|notice| notice.channel.clone()).collect::<Vec<_>>();
+    for round in 0..3 {
+        let other = Channel::new(&bed.namespace, "another", quiet()).unwrap();
+        let writer = other.writer().unwrap();
+        assert_eq!(names(&watchdog.tick()), ["another", channel.name()], "round {round}");
+        drop(writer);
+        std::fs::remove_dir_all(bed.namespace.path().join("another")).unwrap();
+        let report = watchdog.tick();
+        assert_eq!(names(&report), ["another", channel.name()]);
+        assert_eq!(report.notices[0].verdict, Verdict::Vanished);
+        let report = watchdog.tick();
+        assert_eq!((names(&report), report.glances), (vec![channel.name().to_owned()], 1));
+    }
+    // A birth that died: nobody holds its folder.
+    let cradle = bed.namespace.path().join(".birth-0123456789abcdef");
+    std::fs::create_dir(&cradle).unwrap();
+    assert_eq!(watchdog.tick().births, 1);
+    assert!(!cradle.exists());
+    // Another choice of channels is made anew.
+    watchdog.set_up(Watchdog::builder(&bed.namespace).only(["nothing"]));
+    assert_eq!(names(&watchdog.tick())[..], [channel.name().to_owned()], "vanished from its view");
+    assert!(watchdog.tick().notices.is_empty());
 }
