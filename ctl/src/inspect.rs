@@ -7,6 +7,7 @@ use crate::exit::{Done, Failure};
 use crate::output::print;
 use crate::place;
 use crate::stop::Stop;
+use crate::style::{Style, Tint};
 use crate::survey::{ChannelView, GenerationView, OwnerView, ReaderView, SeenView, one};
 use crate::units::show_size;
 
@@ -17,14 +18,15 @@ pub(crate) fn run(at: &Place, args: &Inspect, stop: &Stop) -> Result<Done, Failu
         let document = serde_json::to_string_pretty(&view).map_err(|error| Failure::system("write JSON", error))?;
         print(&format!("{document}\n"))?;
     } else {
-        print(&words(&view, &namespace.path().display().to_string()))?;
+        print(&words(&view, &namespace.path().display().to_string(), Style::of(at)))?;
     }
     Ok(Done::All)
 }
 
-fn words(view: &ChannelView, path: &str) -> String {
-    let mut out = format!("channel {} in {path}\n", view.channel);
-    let _ = writeln!(out, "verdict: {} [{}]", view.verdict, view.verdict_id);
+fn words(view: &ChannelView, path: &str, style: Style) -> String {
+    let mut out = style.paint(Tint::Head, &format!("channel {} in {path}", view.channel)) + "\n";
+    let verdict = format!("verdict: {} [{}]", view.verdict, view.verdict_id);
+    let _ = writeln!(out, "{}", style.judge(view.verdict_id, &verdict));
     for reason in reasons(view) {
         let _ = writeln!(out, "  {reason}");
     }
@@ -45,7 +47,7 @@ fn words(view: &ChannelView, path: &str) -> String {
         }
     }
     for generation in view.chain.iter().rev() {
-        out.push_str(&generation_words(generation));
+        out.push_str(&generation_words(generation, style));
     }
     out
 }
@@ -114,13 +116,13 @@ pub(crate) fn reader_words(reader: &ReaderView) -> String {
     format!("{name} ({kind}): {life}; slot {slot} of generation {generation}, {state}; next {next}, {lag}")
 }
 
-fn generation_words(generation: &GenerationView) -> String {
+fn generation_words(generation: &GenerationView, style: Style) -> String {
     let number = generation.generation;
     let Some(seen) = &generation.seen else {
         let error = generation.error.as_deref().unwrap_or("unreadable");
-        return format!("generation {number}: can't be read: {error}\n");
+        return style.paint(Tint::Bad, &format!("generation {number}: can't be read: {error}")) + "\n";
     };
-    let mut out = format!("generation {number}: {}\n", seen.state);
+    let mut out = style.paint(Tint::Head, &format!("generation {number}: {}", seen.state)) + "\n";
     let _ = writeln!(out, "  {}", owner_words(&seen.owner));
     let beats = match seen.beat_interval_ms {
         0 => "promises no beats".to_owned(),

@@ -9,6 +9,7 @@ use crate::exit::{Done, Failure};
 use crate::output::print;
 use crate::place;
 use crate::stop::Stop;
+use crate::style::Style;
 use crate::survey::{ChannelView, ReaderView, survey};
 use crate::units::show_size;
 
@@ -25,12 +26,12 @@ pub(crate) fn run(at: &Place, args: &Ls, stop: &Stop) -> Result<Done, Failure> {
         });
         print(&format!("{document:#}\n"))?;
     } else {
-        print(&table(&channels))?;
+        print(&table(&channels, Style::of(at)))?;
     }
     Ok(Done::All)
 }
 
-fn table(channels: &[ChannelView]) -> String {
+fn table(channels: &[ChannelView], style: Style) -> String {
     let mut rows = vec![["CHANNEL", "VERDICT", "GENERATION", "OWNER", "NEXT", "MEMORY", "READERS"].map(str::to_owned)];
     for channel in channels {
         let generation = channel.generation.map_or_else(
@@ -56,7 +57,9 @@ fn table(channels: &[ChannelView]) -> String {
         let name = channel.channel.clone();
         rows.push([name, channel.verdict.clone(), generation, owner, next, show_size(channel.memory), readers]);
     }
-    align(&rows)
+    let rows = align(&rows);
+    let painted = rows.lines().enumerate();
+    painted.map(|(row, text)| style.row(row, text, |channel| channels[channel].verdict_id) + "\n").collect()
 }
 
 /// `name+12 (3.4 KiB)`: how many records and bytes it is behind; in parentheses if its process is gone.

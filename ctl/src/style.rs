@@ -50,4 +50,21 @@ impl Style {
         };
         if self.on && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+
+    /// The text, tinted as what is concluded by a verdict deserves; what is well is left as it is.
+    pub(crate) fn judge(self, verdict_id: &str, text: &str) -> String {
+        match verdict_id {
+            "RW-WD-LIVE" => text.to_owned(),
+            "RW-WD-DRAINING" | "RW-WD-GRACE" | "RW-WD-DYING" => self.paint(Tint::Doubtful, text),
+            _ => self.paint(Tint::Bad, text),
+        }
+    }
+
+    /// A table's line: the heading is row 0, then come those of channels with these verdicts.
+    pub(crate) fn row(self, row: usize, text: &str, verdict_of: impl Fn(usize) -> &'static str) -> String {
+        match row.checked_sub(1) {
+            None => self.paint(Tint::Head, text),
+            Some(channel) => self.judge(verdict_of(channel), text),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::ls::{align, reader};
 use crate::output::print;
 use crate::place;
 use crate::stop::Stop;
-use crate::style::{Style, Tint};
+use crate::style::Style;
 use crate::survey::{ChannelView, Survey};
 use crate::units::show_size;
 
@@ -164,13 +164,7 @@ fn frame(path: &str, root: &Root, rated: &[(ChannelView, Rates)], style: Style, 
     let width = if screen { width() } else { usize::MAX };
     for (row, text) in align(&rows).lines().enumerate() {
         let text: String = text.chars().take(width).collect();
-        let tint = match row.checked_sub(1).map(|at| rated[at].0.verdict_id) {
-            None => Some(Tint::Head),
-            Some("RW-WD-LIVE") => None,
-            Some("RW-WD-DRAINING" | "RW-WD-GRACE" | "RW-WD-DYING") => Some(Tint::Doubtful),
-            Some(_) => Some(Tint::Bad),
-        };
-        out += &tint.map_or(text.clone(), |tint| style.paint(tint, &text));
+        out += &style.row(row, &text, |channel| rated[channel].0.verdict_id);
         out.push('\n');
     }
     if screen {

@@ -401,7 +401,8 @@ impl<'b> Decoder<'b> {
             Reading::Damaged => findings.damage(FindingKind::SlotCursor { slot }, at + 8, raw, kept),
         }
         let Some(mark) = image.mark() else { return };
-        if taken < mark.sequence {
+        // A carried one says where its reader stood in an older generation (docs/decisions/0008).
+        if taken < mark.sequence && state != SlotState::CARRIED {
             findings.damage(FindingKind::Taken { slot }, at + 112, taken, mark.sequence);
         }
         if image.expelled || !page_there {
