@@ -196,6 +196,10 @@ fn every_key_of_json_is_documented_and_the_other_way_round() {
     ] {
         gather(args);
     }
+    // The parts of an entry, as the runbook names them.
+    for part in ["do_not", "meaning", "impact", "diagnose", "mitigate", "verify", "if_again"] {
+        assert!(found.contains(part), "no {part} in what explain says");
+    }
     // `doctor` counts channels by their verdict.
     let verdicts = ["draining", "live", "orphaned (within grace)", "orphaned", "corrupt", "truncated"];
     let undocumented: Vec<_> =
