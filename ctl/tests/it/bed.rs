@@ -34,6 +34,11 @@ impl Bed {
 
     pub(crate) fn with_limit(limit: Duration) -> Bed {
         let base = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        Bed::within(Path::new(base), limit)
+    }
+
+    /// Its root lies in this folder.
+    pub(crate) fn within(base: &Path, limit: Duration) -> Bed {
         let root = tempfile::Builder::new().prefix("ringward-ctl-test-").tempdir_in(base).unwrap();
         let (children, over) = (Children::default(), Arc::new((Mutex::new(false), Condvar::new())));
         let hung = Arc::new(AtomicBool::new(false));
@@ -185,14 +190,27 @@ impl Tool {
 
     /// Waits for an event of `--events json`.
     pub(crate) fn note(&self, event: &str) -> Value {
+        self.note_of(event, |note| note["event"] == event)
+    }
+
+    /// Waits for an event of `--events json` of which something holds.
+    pub(crate) fn note_of(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.line_of(what, |line| serde_json::from_str(line).ok().filter(|note| holds(note)))
+    }
+
+    /// Waits for a line on stderr that has this.
+    pub(crate) fn line(&self, part: &str) -> String {
+        self.line_of(part, |line| line.contains(part).then(|| line.to_owned()))
+    }
+
+    fn line_of<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + LIMIT;
         let mut lines = self.notes.0.lock().unwrap();
         loop {
-            let found = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            if let Some(found) = found.into_iter().find(|note| note["event"] == event) {
+            if let Some(found) = lines.iter().find_map(|line| find(line)) {
                 return found;
             }
-            assert!(Instant::now() < deadline && !self.hung.load(Ordering::Acquire), "no {event}: {lines:?}");
+            assert!(Instant::now() < deadline && !self.hung.load(Ordering::Acquire), "no {what}: {lines:?}");
             lines = self.notes.1.wait_timeout(lines, Duration::from_millis(50)).unwrap().0;
         }
     }

@@ -2,7 +2,10 @@
 //!
 //! Commands are taken from the page: one that is not in the entry's text can't be run here.
 
+mod events;
 mod incidents;
+mod opening;
+mod watch;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;

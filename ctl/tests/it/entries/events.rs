@@ -1,0 +1,1 @@
+//! What readers, writers and standbys say.

@@ -1,0 +1,1 @@
+//! What a program is told that opens a channel.
