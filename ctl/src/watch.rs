@@ -105,6 +105,9 @@ pub(crate) fn run(at: &Place, args: &Watch, stop: &Stop) -> Result<Done, Failure
             }
             Err(stopped) => {
                 notify.stopping();
+                for line in daemon.journal.end(daemon.settings.json) {
+                    print(&line)?;
+                }
                 return Err(stopped);
             }
         }

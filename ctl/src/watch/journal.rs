@@ -38,6 +38,11 @@ impl Journal {
             return Vec::new();
         }
         self.begun = now;
+        self.end(json)
+    }
+
+    /// The same before the minute is over: nothing more will be said.
+    pub(super) fn end(&mut self, json: bool) -> Vec<String> {
         let mut left: Vec<(String, u32)> = std::mem::take(&mut self.said)
             .into_iter()
             .filter_map(|(channel, said)| Some((channel, said.checked_sub(self.limit).filter(|left| *left > 0)?)))
