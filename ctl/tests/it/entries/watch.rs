@@ -27,6 +27,16 @@ pub(super) fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
+/// Whether this machine has a program that no fresh one must have; says so where it has not.
+fn has(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+    let there = found.is_ok_and(|status| status.success());
+    if !there {
+        skip(&format!("no {program} here, which this entry's commands take"));
+    }
+    there
+}
+
 pub(super) fn text(ended: Ended) -> String {
     String::from_utf8(ended.stdout).unwrap()
 }
@@ -107,15 +117,19 @@ fn a_lock_that_leaked_is_traced_to_its_holder_and_a_standby_goes_on_without_it()
     shows(&found, &["leaked", "RW-WD-LEAKED", &format!("process {gone} was the writer"), "a leaked descriptor"]);
     // Another test's child has our descriptors for as long as it takes to exec.
     bed.until("only one has the lock", || holders(&entry, &bed) == [holder.pid().to_string()]);
-    let who = shell(&entry, &bed, "ps -o pid,ppid,stat,lstart,cmd -p PID", &[("PID", &holder.pid().to_string())]);
-    shows(&text(who), &["sleep 3600"]);
+    if has("ps") {
+        let who = shell(&entry, &bed, "ps -o pid,ppid,stat,lstart,cmd -p PID", &[("PID", &holder.pid().to_string())]);
+        shows(&text(who), &["sleep 3600"]);
+    }
     bed.run(&["kill-owner", "c", "--stall-timeout", "1ms", "--yes"], b"").code(1).says("RW-CTL-KILL");
     assert!(holder.running());
     bed.run(&["send", "c"], b"x\n").code(1).says("RW-OPEN-OWNED").says("a leaked descriptor");
     let standby = entry.start(&bed, "ringward send CHANNEL --standby", &[]);
     assert_eq!(standby.note("writing")["next"], 2);
     assert!(holder.running());
-    shows(&entry.run(&bed, "ringward ls"), &["2 (of 2)  ", &format!("  {}  ", standby.pid())]);
+    // The first generation has nothing left for anybody: it goes sooner or later.
+    assert_eq!(view(&bed)["generation"], 2);
+    shows(&entry.run(&bed, "ringward ls"), &[&format!("  {}  ", standby.pid())]);
     live(&bed, &entry.run(&bed, "ringward ls"), &standby);
 }
 
@@ -530,6 +544,9 @@ fn address(watchdog: &Tool) -> String {
 
 #[test]
 fn a_watchdog_that_is_down_is_told_apart_by_its_health_and_goes_on_where_it_was() {
+    if !has("curl") {
+        return;
+    }
     let (bed, entry) = (Bed::new(), entry("RW-WD-DOWN"));
     let health = |at: &str| shell(&entry, &bed, HEALTH, &[("127.0.0.1:9464", at)]);
     bed.run(&["send", "c"], b"x\n").code(0);
@@ -556,6 +573,9 @@ fn a_watchdog_that_is_down_is_told_apart_by_its_health_and_goes_on_where_it_was(
 
 #[test]
 fn a_watchdog_that_looks_and_fails_says_why_in_its_health() {
+    if !has("curl") {
+        return;
+    }
     let (bed, entry) = (Bed::new(), entry("RW-WD-DOWN"));
     let Some(humble) = Humble::of(&bed) else { return };
     humble.run(&["send", "c"]).code(0);
@@ -576,6 +596,9 @@ fn a_watchdog_that_looks_and_fails_says_why_in_its_health() {
 
 #[test]
 fn a_watchdog_that_listens_says_where() {
+    if !has("curl") {
+        return;
+    }
     let (bed, entry) = (Bed::new(), entry("RW-WD-LISTENING"));
     let watchdog = watchdog(&bed, &["--listen", "127.0.0.1:0"]);
     assert_eq!(watchdog.note("listening")["id"], "RW-WD-LISTENING");
