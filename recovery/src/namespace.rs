@@ -345,16 +345,20 @@ impl Namespace {
     ///
     /// What the system said.
     pub fn channels(&self) -> io::Result<Vec<String>> {
-        let mut names: Vec<String> =
-            entries(self.dir())?.into_iter().filter(|name| check_name("channel", name).is_ok()).collect();
-        names.sort();
-        Ok(names)
+        Ok(channels_of(entries(self.dir())?))
     }
 
     /// Opens the directory of a channel; `None` if there is none.
     pub(crate) fn channel_dir(&self, channel: &str) -> io::Result<Option<ChannelDir>> {
         ChannelDir::open(self.dir(), channel)
     }
+}
+
+/// Those entries of a namespace that a channel can have for a name, sorted.
+pub(crate) fn channels_of(mut entries: Vec<String>) -> Vec<String> {
+    entries.retain(|name| check_name("channel", name).is_ok());
+    entries.sort_unstable();
+    entries
 }
 
 /// Names in a directory, without `.` and `..`; those that are no UTF-8 are left out.

@@ -4,8 +4,8 @@
 //! ([`Inbox`]), that the owner has not ended from its descriptor ([`Vigil`]); state, heartbeat and position are read from the
 //! mapping. A writer that promised beats and has not beaten since the last glance has its byte looked at; one that promised none, now and
 //! then: whoever lets go of a byte without ending closes a file, and that is told. Without inotify the folder and the file are
-//! looked at instead. Anything else, or silence, and a full look is due. Now and then the glance is a close one, for what others do not
-//! see: who reads, who stands by, an identity overwritten through somebody's mapping, a name that leads elsewhere.
+//! looked at instead. Anything else, or silence, and a full look is due. When somebody has let go of something, and now and then anyway, the
+//! glance is a close one, for what others do not see: who reads, who stands by, an identity overwritten through somebody's mapping, a name that leads elsewhere.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -130,7 +130,9 @@ impl Glance {
         if !still || !(sure || self.ask(now)) {
             return None;
         }
-        if now >= self.until && !self.look_closely(namespace, name, viewer) {
+        // A close look closes nothing itself: two watchdogs would keep each other busy for ever.
+        let due = now >= self.until || self.watched.as_ref().is_some_and(|watched| inbox.closed(watched));
+        if due && !self.look_closely(namespace, name, viewer) {
             return None;
         }
         Some(Evidence { silent: Some(silent), ..self.evidence.clone() })

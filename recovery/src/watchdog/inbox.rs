@@ -17,8 +17,10 @@ const MOST: usize = 32 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     fd: Option<Arc<OwnedFd>>,
-    /// Folders about which something was told since the last look.
+    /// Folders in which something changed since the last look.
     stirred: HashSet<i32>,
+    /// Folders in which somebody closed a file that it could write to, and with it let go of what it held in it.
+    closed: HashSet<i32>,
     /// More was told than the kernel would keep: all folders.
     overflowed: bool,
 }
@@ -57,7 +59,6 @@ impl Inbox {
             | WatchFlags::ATTRIB
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
-            // Who closes a segment that it could write to lets go of what it held in it.
             | WatchFlags::CLOSE_WRITE;
         let number = inotify::add_watch(inotify, path.as_str(), told)
             .inspect_err(|error| debug!(%error, "no inotify watch: the folder is looked at instead"))
@@ -68,6 +69,7 @@ impl Inbox {
     /// Takes in what was told since the last time.
     pub(super) fn take_in(&mut self) {
         self.stirred.clear();
+        self.closed.clear();
         if std::mem::take(&mut self.overflowed) {
             // Begun anew: what the old one still has to tell, of folders that are watched no more, could fill it again for ever.
             *self = Inbox::new();
@@ -80,7 +82,8 @@ impl Inbox {
             match told.next() {
                 Ok(event) => {
                     self.overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                    self.stirred.insert(event.wd());
+                    let closed = event.events() == ReadFlags::CLOSE_WRITE;
+                    if closed { &mut self.closed } else { &mut self.stirred }.insert(event.wd());
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return,
@@ -93,7 +96,12 @@ impl Inbox {
         self.overflowed = true;
     }
 
-    /// Whether something was told about it.
+    /// Whether somebody let go of something in it.
+    pub(super) fn closed(&self, watched: &Watched) -> bool {
+        self.closed.contains(&watched.number)
+    }
+
+    /// Whether something in it changed, or may have.
     pub(super) fn stirred(&self, watched: &Watched) -> bool {
         let mine = self.fd.as_ref().is_some_and(|fd| Arc::ptr_eq(fd, &watched.inotify));
         !mine || self.overflowed || self.stirred.contains(&watched.number)

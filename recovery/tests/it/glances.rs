@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use ringward_recovery::{Action, Channel, Config, Report, Verdict, Watchdog, generation_name};
+use ringward_recovery::{Action, Channel, Config, Durability, From, Report, Verdict, Watchdog, generation_name};
 
 use crate::common::{Bed, config};
 
@@ -156,4 +156,30 @@ fn what_comes_and_goes_beside_channels_at_rest_shows_at_the_next_look() {
     watchdog.set_up(Watchdog::builder(&bed.namespace).only(["nothing"]));
     assert_eq!(names(&watchdog.tick())[..], [channel.name().to_owned()], "vanished from its view");
     assert!(watchdog.tick().notices.is_empty());
+}
+
+/// What one closes because it looks at a channel anew must not make the other one look anew, and so on for ever.
+#[test]
+fn two_watchdogs_that_may_write_come_to_rest_beside_each_other() {
+    let bed = Bed::new();
+    let channel = bed.channel(quiet());
+    let _writer = channel.writer().unwrap();
+    let mut pair = [(); 2].map(|()| Watchdog::builder(&bed.namespace).action(Action::Reclaim).build());
+    pair.iter_mut().for_each(|watchdog| drop(until_glanced(watchdog)));
+    let reader = channel.reader("r", Durability::Durable, From::Latest).unwrap();
+    let readers =
+        |pair: &mut [Watchdog; 2]| pair.each_mut().map(|watchdog| watchdog.tick().notices[0].evidence.readers_held);
+    let begun = Instant::now();
+    while readers(&mut pair) != [1, 1] {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nobody saw the reader");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let glances = |pair: &mut [Watchdog; 2]| pair.each_mut().map(|watchdog| watchdog.tick().glances);
+    glances(&mut pair);
+    for round in 0..10 {
+        assert_eq!(glances(&mut pair), [1, 1], "round {round}");
+    }
+    drop(reader);
+    assert_eq!(readers(&mut pair), [0, 0], "who leaves is told of");
+    assert_eq!(glances(&mut pair), [1, 1]);
 }
