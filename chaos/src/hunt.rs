@@ -79,6 +79,11 @@ struct Ground {
 }
 
 impl Ground {
+    /// Whether it has instructions that no kill has hit and that are not given up, or was not met yet.
+    fn has_left(&self) -> bool {
+        self.aim.left() > 0 || self.own_way == 0
+    }
+
     /// Whether the first traces are still being taken.
     fn is_new(&self, operation: Operation) -> bool {
         let (first, ..) = operation.traces();
@@ -302,12 +307,12 @@ impl Hunter {
 
     /// Whether this variety has instructions that no kill has hit and that are not given up, or was not met yet.
     pub(crate) fn has_left(&self, operation: Operation) -> bool {
-        self.grounds.get(&operation).is_none_or(|ground| ground.aim.left() > 0 || ground.own_way == 0)
+        self.grounds.get(&operation).is_none_or(Ground::has_left)
     }
 
     fn look_for_rare(&mut self) {
         let mut rare = self.grounds.iter().filter(|(operation, _)| operation.is_rare());
-        self.rare_left = rare.any(|(_, ground)| ground.aim.left() > 0 || ground.own_way == 0);
+        self.rare_left = rare.any(|(_, ground)| ground.has_left());
     }
 
     /// Functions of the library that tell a push's varieties apart and are not in this program by themselves, once workers are known.

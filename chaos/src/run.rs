@@ -579,8 +579,10 @@ impl<'a> Run<'a> {
                     let _ = affinity::pin(tid, &self.mine);
                 }
                 // A reader that dies while the ring is full stands in the way until the push finds out that it is dead.
-                let share = if self.hunter.has_left(Operation::PushPastDead) { DEAD_SHARE.0 } else { DEAD_SHARE.1 };
-                let wanted = full && !self.ending && self.dice.random_bool(share);
+                let wanted = full && !self.ending && {
+                    let share = if self.hunter.has_left(Operation::PushPastDead) { DEAD_SHARE.0 } else { DEAD_SHARE.1 };
+                    self.dice.random_bool(share)
+                };
                 let dead = if wanted { self.kill_a_guest() } else { None };
                 if !self.ending {
                     let operation = match (full, dead.is_some()) {
