@@ -120,6 +120,16 @@ impl Bed {
         Channel::new(&self.namespace(), "c", Config::default()).unwrap()
     }
 
+    /// Channel `c` as a program sees it.
+    pub(crate) fn view(&self) -> Value {
+        serde_json::from_slice(&self.run(&["inspect", "c", "--json"], b"").code(0).stdout).unwrap()
+    }
+
+    /// Waits until `next` is the next record of channel `c`.
+    pub(crate) fn until_next(&self, next: u64) {
+        self.until("the records are there", || self.view()["next_sequence"] == next);
+    }
+
     /// Path of a generation of channel `c`.
     pub(crate) fn segment(&self, generation: u64) -> PathBuf {
         self.root().join("test/c").join(ringward_recovery::generation_name(generation))

@@ -94,7 +94,7 @@ fn the_pictures_show_what_is_printed() {
     ] {
         let mut args: Vec<&str> = command.split(' ').skip(1).collect();
         args.extend(["--color", "always"]);
-        let output = scene.text(&args, 0).replace(here, "/dev/shm").replace("/dev/shm/test", "/dev/shm/ringward-1000");
+        let output = scene.text(&args).replace(here, "/dev/shm").replace("/dev/shm/test", "/dev/shm/ringward-1000");
         let picture = drawn(command, output.trim_end());
         let file = folder.join(format!("{name}.svg"));
         if draw {

@@ -7,7 +7,7 @@ use crate::bed::{Bed, Tool, lines};
 /// What must stay while the scene is looked at.
 pub(crate) struct Scene {
     pub(crate) bed: Bed,
-    _owners: Vec<Tool>,
+    _owner: Tool,
     _reader: ringward_recovery::Reader,
 }
 
@@ -16,39 +16,32 @@ impl Scene {
     /// `broken`: cut. `loose`: nobody writes, a durable reader is to come back.
     pub(crate) fn new() -> Scene {
         let bed = Bed::new();
-        let send = |channel: &str| {
-            let sender = bed.start(&["send", channel, "--capacity", "64KiB", "--events", "json", "--heartbeat", "0"]);
+        let send = || {
+            let sender = bed.start(&["send", "c", "--capacity", "64KiB", "--events", "json", "--heartbeat", "0"]);
             sender.note("writing");
             sender
         };
-        let mut first = send("c");
+        let mut first = send();
         drop(bed.channel().reader("billing", Durability::Durable, From::Oldest).unwrap());
         first.feed(&lines(0..20));
-        until_next(&bed, 20);
+        bed.until_next(20);
         first.kill();
-        let mut second = send("c");
+        let mut second = send();
         let reader = bed.channel().reader("ledger", Durability::Durable, From::Oldest).unwrap();
         second.feed(b"buy 100 at 17.25\nsell 40 at 17.30\nbuy 60 at 17.20\n");
-        until_next(&bed, 23);
+        bed.until_next(23);
         bed.run(&["send", "closed"], b"x\n").code(0);
         bed.run(&["send", "broken", "--no-close"], b"x\n").code(0);
         let broken = bed.root().join("test/broken").join(ringward_recovery::generation_name(1));
         std::fs::OpenOptions::new().write(true).open(broken).unwrap().set_len(100).unwrap();
         bed.run(&["send", "loose", "--no-close"], b"x\ny\n").code(0);
         bed.run(&["recv", "loose", "--durable", "--name", "archive", "--timeout", "20ms"], b"").code(3);
-        Scene { bed, _owners: vec![second], _reader: reader }
+        Scene { bed, _owner: second, _reader: reader }
     }
 
-    pub(crate) fn text(&self, args: &[&str], code: i32) -> String {
-        String::from_utf8(self.bed.run(args, b"").code(code).stdout).unwrap()
+    pub(crate) fn text(&self, args: &[&str]) -> String {
+        String::from_utf8(self.bed.run(args, b"").code(0).stdout).unwrap()
     }
-}
-
-fn until_next(bed: &Bed, next: u64) {
-    bed.until("the records are there", || {
-        let view = bed.run(&["inspect", "c", "--json"], b"").code(0).stdout;
-        serde_json::from_slice::<serde_json::Value>(&view).unwrap()["next_sequence"] == next
-    });
 }
 
 /// The text with what has a digit, and the units behind it, as `#`, and with one blank for many: what is left is the same in each run.

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use ringward_recovery::{Channel, Config, Durability, From};
 
-use super::{entry, live, shows, stop, until_next, view, writer};
+use super::{entry, live, shows, stop, writer};
 use crate::bed::{Bed, lines};
 
 #[test]
@@ -11,7 +11,7 @@ fn a_stalled_writer_is_superseded_and_a_standby_goes_on() {
     let (bed, entry) = (Bed::new(), entry("RW-WD-STALLED"));
     let mut stuck = writer(&bed, &[]);
     stuck.feed(&lines(0..3));
-    until_next(&bed, 3);
+    bed.until_next(3);
     stop(&bed, &stuck);
     let found = entry.run(&bed, "ringward inspect CHANNEL --sample 3s");
     shows(&found, &["verdict: stalled [RW-WD-STALLED]", &format!("the writer is process {}", stuck.pid())]);
@@ -21,7 +21,7 @@ fn a_stalled_writer_is_superseded_and_a_standby_goes_on() {
     bed.run(&["supersede", "c", "--yes"], b"").code(0);
     standby.note("writing");
     standby.feed(b"on\n");
-    until_next(&bed, 4);
+    bed.until_next(4);
     live(&bed, &entry.run(&bed, "ringward ls"), &standby);
     stuck.signal(Signal::SIGCONT);
     stuck.feed(b"late\n");
@@ -53,7 +53,7 @@ fn an_absent_durable_reader_comes_back_or_is_forgotten() {
     shows(&found, &["verdict: draining [RW-WD-DRAINING]", "first (durable): nobody holds its byte"]);
     let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "first")]);
     reader.note("joined");
-    bed.until("it has everything", || view(&bed)["readers"][0]["lag_records"] == 0);
+    bed.until("it has everything", || bed.view()["readers"][0]["lag_records"] == 0);
     entry.run_with(&bed, "ringward forget CHANNEL NAME --yes", &[("NAME", "second")]);
     reader.signal(Signal::SIGTERM);
     reader.wait().code(143);
@@ -126,7 +126,7 @@ fn a_reader_that_holds_everybody_runs_again_or_is_forgotten() {
     shows(&String::from_utf8(bed.run(&["ls"], b"").code(0).stdout).unwrap(), &["[slow]+"]);
     let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "slow")]);
     reader.note("joined");
-    bed.until("it has caught up", || view(&bed)["readers"][0]["lag_records"] == 0);
+    bed.until("it has caught up", || bed.view()["readers"][0]["lag_records"] == 0);
     reader.signal(Signal::SIGTERM);
     reader.wait().code(143);
     full(&bed).code(1).says("RW-PUSH-FULL");
@@ -145,7 +145,7 @@ fn a_chain_that_is_full_is_shortened_by_its_reader() {
     send(b"four\n").code(1).says("RW-OPEN-CHAIN");
     let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "away")]);
     reader.note("joined");
-    bed.until("it has everything", || view(&bed)["readers"][0]["next_sequence"] == 3);
+    bed.until("it has everything", || bed.view()["readers"][0]["next_sequence"] == 3);
     send(b"four\n").code(0);
     reader.kill();
 }

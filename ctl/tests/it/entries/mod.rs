@@ -2,13 +2,10 @@
 //!
 //! Commands are taken from the page: one that is not in the entry's text can't be run here.
 
-mod events;
 mod incidents;
-mod opening;
 mod watch;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use crate::bed::{Bed, Ended, Tool};
 
@@ -72,20 +69,11 @@ fn writer(bed: &Bed, args: &[&str]) -> Tool {
     send
 }
 
-/// The channel as a program sees it.
-fn view(bed: &Bed) -> Value {
-    serde_json::from_slice(&bed.run(&["inspect", "c", "--json"], b"").code(0).stdout).unwrap()
-}
-
-fn until_next(bed: &Bed, next: u64) {
-    bed.until("the records are there", || view(bed)["next_sequence"] == next);
-}
-
 /// Somebody writes, and it is the one that is meant.
 #[track_caller]
 fn live(bed: &Bed, verify: &str, owner: &Tool) {
     shows(verify, &["live", &owner.pid().to_string()]);
-    assert_eq!(view(bed)["owner"]["pid"], owner.pid());
+    assert_eq!(bed.view()["owner"]["pid"], owner.pid());
 }
 
 /// Sends all threads of a process to sleep, and sees that they are.

@@ -16,14 +16,14 @@ use ringward_recovery::{Durability, From};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
 use serde_json::Value;
 
-use super::{Entry, entry, live, shows, stop, until_next, view, writer};
+use super::{Entry, entry, live, shows, stop, writer};
 use crate::bed::{Bed, Ended, Tool, lines};
 
 /// A test that takes longer hangs.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Says why nothing was rehearsed.
-pub(super) fn skip(why: &str) {
+fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
@@ -37,19 +37,19 @@ fn has(program: &str) -> bool {
     there
 }
 
-pub(super) fn text(ended: Ended) -> String {
+fn text(ended: Ended) -> String {
     String::from_utf8(ended.stdout).unwrap()
 }
 
 /// A program that is not ours, to its end.
-pub(super) fn program(bed: &Bed, words: &[&str]) -> Ended {
+fn program(bed: &Bed, words: &[&str]) -> Ended {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     bed.spawn(command).wait()
 }
 
 /// One of the entry's commands that is not `ringward`'s, in a shell; the namespace is this bed's, and names stand for what is given.
-pub(super) fn shell(entry: &Entry, bed: &Bed, command: &str, more: &[(&str, &str)]) -> Ended {
+fn shell(entry: &Entry, bed: &Bed, command: &str, more: &[(&str, &str)]) -> Ended {
     assert!(entry.text.contains(&format!("`{command}`")), "{} does not say `{command}`:\n{}", entry.id, entry.text);
     let namespace = bed.root().join("test").display().to_string();
     let mut script = command.replace("/dev/shm/ringward-$(id -u)", &namespace);
@@ -61,7 +61,7 @@ pub(super) fn shell(entry: &Entry, bed: &Bed, command: &str, more: &[(&str, &str
 }
 
 /// Starts a `ringward` whose lines on stdout can be waited for, too: it has stderr for both.
-pub(super) fn start_loud(bed: &Bed, command: &Command) -> Tool {
+fn start_loud(bed: &Bed, command: &Command) -> Tool {
     bed.spawn(loud(command))
 }
 
@@ -78,23 +78,28 @@ fn watchdog(bed: &Bed, args: &[&str]) -> Tool {
     start_loud(bed, &bed.command(&[&["watch", "--json", "--interval", "5ms"], args].concat()))
 }
 
-/// Kills a writer of which a process that it did not start still has the descriptor, and with it the lock: that one.
-pub(super) fn leak(bed: &Bed, owner: Tool) -> Tool {
+/// Kills a writer of which a process that it did not start still has the descriptor, and with it the lock: that one. `None` where a
+/// descriptor can't be had from another process.
+fn leak(bed: &Bed, owner: Tool) -> Option<Tool> {
+    let Some(descriptor) = locked(&owner) else {
+        skip("taking a descriptor from another process is not permitted here");
+        return None;
+    };
     let mut holder = Command::new("sleep");
-    holder.arg("3600").stdin(locked(&owner)).stdout(Stdio::null()).stderr(Stdio::null());
+    holder.arg("3600").stdin(descriptor).stdout(Stdio::null()).stderr(Stdio::null());
     let holder = bed.spawn(holder);
     owner.kill();
-    holder
+    Some(holder)
 }
 
 /// The descriptor by which a process holds a lock for writing.
-fn locked(owner: &Tool) -> OwnedFd {
+fn locked(owner: &Tool) -> Option<OwnedFd> {
     let pid = owner.pid();
     let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
     let has = |info: &std::fs::DirEntry| std::fs::read_to_string(info.path()).is_ok_and(|text| text.contains("WRITE"));
     let number = infos.into_iter().find(has).unwrap().file_name().into_string().unwrap().parse().unwrap();
     let process = pidfd_open(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
-    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).unwrap()
+    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
 }
 
 /// Who has the lock, by the entry's way to find out.
@@ -110,9 +115,9 @@ fn a_lock_that_leaked_is_traced_to_its_holder_and_a_standby_goes_on_without_it()
     let (bed, entry) = (Bed::new(), entry("RW-WD-LEAKED"));
     let mut owner = writer(&bed, &[]);
     owner.feed(&lines(0..2));
-    until_next(&bed, 2);
+    bed.until_next(2);
     let gone = owner.pid();
-    let holder = leak(&bed, owner);
+    let Some(holder) = leak(&bed, owner) else { return };
     let found = entry.run(&bed, "ringward inspect CHANNEL");
     shows(&found, &["leaked", "RW-WD-LEAKED", &format!("process {gone} was the writer"), "a leaked descriptor"]);
     // Another test's child has our descriptors for as long as it takes to exec.
@@ -128,7 +133,7 @@ fn a_lock_that_leaked_is_traced_to_its_holder_and_a_standby_goes_on_without_it()
     assert_eq!(standby.note("writing")["next"], 2);
     assert!(holder.running());
     // The first generation has nothing left for anybody: it goes sooner or later.
-    assert_eq!(view(&bed)["generation"], 2);
+    assert_eq!(bed.view()["generation"], 2);
     shows(&entry.run(&bed, "ringward ls"), &[&format!("  {}  ", standby.pid())]);
     live(&bed, &entry.run(&bed, "ringward ls"), &standby);
 }
@@ -139,7 +144,7 @@ fn a_lock_that_leaked_is_passed_by_at_once_or_ends_with_its_holder() {
     for supersede in [true, false] {
         let bed = Bed::new();
         let owner = writer(&bed, &[]);
-        let holder = leak(&bed, owner);
+        let Some(holder) = leak(&bed, owner) else { return };
         shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["RW-WD-LEAKED"]);
         if supersede {
             entry.run(&bed, "ringward supersede CHANNEL --yes");
@@ -194,7 +199,7 @@ fn a_writer_that_does_not_come_to_its_end_is_dying_and_gone_by() {
     let (bed, entry) = (Bed::new(), entry("RW-WD-DYING"));
     let mut owner = writer(&bed, &[]);
     owner.feed(&lines(0..2));
-    until_next(&bed, 2);
+    bed.until_next(2);
     let pid = owner.pid();
     let other = threads(pid).into_iter().find(|thread| *thread != pid.cast_signed()).unwrap();
     let Some(held) = Held::new(other) else { return skip("tracing is not permitted here") };
@@ -217,15 +222,15 @@ fn a_writer_that_does_not_come_to_its_end_is_dying_and_gone_by() {
     entry.run(&bed, "ringward supersede CHANNEL --yes");
     assert_eq!(other.note("writing")["next"], 2);
     other.feed(b"on\n");
-    until_next(&bed, 3);
+    bed.until_next(3);
     live(&bed, &entry.run(&bed, "ringward ls"), &other);
-    assert!(view(&bed)["generation"].as_u64() >= Some(2));
+    assert!(bed.view()["generation"].as_u64() >= Some(2));
     drop(held);
     assert!(owner.wait().status.code().is_none());
 }
 
 /// A small tmpfs that only its holder sees, and whoever goes by its holder's root.
-pub(super) struct Small {
+struct Small {
     pub(super) path: PathBuf,
     dir: PathBuf,
     holder: Tool,
@@ -233,7 +238,7 @@ pub(super) struct Small {
 
 impl Small {
     /// `None` where nothing can be mounted.
-    pub(super) fn new(outer: &Bed, size: &str) -> Option<Small> {
+    fn new(outer: &Bed, size: &str) -> Option<Small> {
         let (dir, ready) = (outer.root().join("small"), outer.root().join("ready"));
         std::fs::create_dir(&dir).unwrap();
         let mut holder = Command::new("unshare");
@@ -295,10 +300,10 @@ fn a_live_writer_shows_by_its_numbers_and_a_stopped_one_does_not_in_one_look() {
     let mut send = writer(&bed, &[]);
     let mut slow = bed.channel().reader("slow", Durability::Durable, From::Oldest).unwrap();
     send.feed(&lines(0..12));
-    until_next(&bed, 12);
+    bed.until_next(12);
     shows(&entry.run(&bed, "ringward ls"), &["live", "  12  ", "slow+12 ("]);
     send.feed(&lines(12..20));
-    until_next(&bed, 20);
+    bed.until_next(20);
     shows(&entry.run(&bed, "ringward ls"), &["live", "  20  ", "slow+20 ("]);
     let mut buf = [0; 128];
     while slow.next_sequence() < 20 {
@@ -418,8 +423,8 @@ fn what_interrupted_births_and_the_dead_have_left_is_tidied_and_then_no_more() {
     reader.note("restarted");
     // The reader leaves the drained one a moment after it has told that it went over.
     bed.until("it has left", || {
-        let readers = view(&bed)["chain"][0]["seen"]["readers"].clone();
-        view(&bed)["generations"] == 1 || readers.as_array().unwrap().iter().all(|reader| reader["state"] == "done")
+        let readers = bed.view()["chain"][0]["seen"]["readers"].clone();
+        bed.view()["generations"] == 1 || readers.as_array().unwrap().iter().all(|reader| reader["state"] == "done")
     });
     // A starter that was killed between these steps has left it.
     let cradle = bed.root().join("test/.birth-0123456789abcdef");
@@ -430,7 +435,7 @@ fn what_interrupted_births_and_the_dead_have_left_is_tidied_and_then_no_more() {
     let line: Value = serde_json::from_str(tidied.lines().find(|line| line.contains("RW-WD-TIDIED")).unwrap()).unwrap();
     assert_eq!(line["births"], 1, "{tidied}");
     assert!(!cradle.exists());
-    assert_eq!(view(&bed)["generations"], 1);
+    assert_eq!(bed.view()["generations"], 1);
     assert!(!look().contains("RW-WD-TIDIED"));
     second.end().code(0);
 }

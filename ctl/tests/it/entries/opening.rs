@@ -1,1 +1,0 @@
-//! What a program is told that opens a channel.
