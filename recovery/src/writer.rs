@@ -82,6 +82,12 @@ impl Writer {
         self.ring.set_spin(turns);
     }
 
+    /// Has the positions of this generation end early, for tests: see the writer of `ringward-ring`.
+    #[doc(hidden)]
+    pub fn set_last_position(&mut self, last: u64) {
+        self.ring.set_last_position(last);
+    }
+
     /// Readers that are registered and hold the writer back, living or durable.
     pub fn readers(&self) -> usize {
         ringward_ring::table::to_carry(self.segment()).0.len()

@@ -97,6 +97,8 @@ pub struct Writer<M: Memory> {
     limit: u64,
     /// The highest limit ever granted, as published.
     granted: u64,
+    /// No record ends beyond this.
+    last: u64,
     known: Vec<Known>,
     fate: Fate,
     spin: u32,
@@ -138,6 +140,7 @@ impl<M: Memory> Writer<M> {
             staged: start,
             limit: 0,
             granted: 0,
+            last: MAX_POSITION,
             known,
             fate: Fate::Open,
             spin: wait::DEFAULT_SPIN,
@@ -153,6 +156,13 @@ impl<M: Memory> Writer<M> {
     /// Turns of the spin loop before a push that waits for room goes to sleep.
     pub fn set_spin(&mut self, turns: u32) {
         self.spin = turns;
+    }
+
+    /// Has positions end early, for tests: nobody can wait for the 4 PiB of [`MAX_POSITION`].
+    #[doc(hidden)]
+    pub fn set_last_position(&mut self, last: u64) {
+        self.last = last.min(MAX_POSITION);
+        self.limit = self.limit.min(self.last);
     }
 
     /// Position and sequence number behind the last published record: exact, from private memory.
@@ -418,7 +428,7 @@ impl<M: Memory> Writer<M> {
     /// Slow path: looks at the reader table until records up to `end` have room, or somebody is in the way.
     #[cold]
     fn grow_limit(&mut self, end: u64) -> Result<(), PushError> {
-        if end > MAX_POSITION {
+        if end > self.last {
             return Err(self.end_with(PushError::Exhausted));
         }
         loop {
@@ -436,7 +446,7 @@ impl<M: Memory> Writer<M> {
                 limit = limit.min(slowest + self.shape.capacity);
                 self.granted = self.granted.max(limit);
             }
-            self.limit = limit;
+            self.limit = limit.min(self.last);
             if end <= limit {
                 return Ok(());
             }

@@ -72,8 +72,8 @@ pub fn create_unnamed_by(dir: BorrowedFd<'_>, mode: u32, birth: Birth) -> io::Re
             Ok(fd) if can_link(fd.as_fd(), dir) => return Unnamed { file: fd.into(), temporary: None }.with_mode(mode),
             // It could never get a name (old kernel, no /proc): as if the file system knew no such files.
             Ok(_) => {}
-            // No such files here; ENOENT also says that `dir` was removed, which the other way finds as well.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+            // No such files here; ENOENT (ext4: EPERM) also says that `dir` was removed, which the other way finds as well.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::PERM) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
