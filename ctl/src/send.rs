@@ -127,7 +127,7 @@ fn refused(error: OpenError) -> Failure {
 
 fn out_of_step(sequence: u64, number: u64) -> Failure {
     Failure::Refused(format!(
-        "record {number} of stdin was written with sequence number {sequence}: the channel went on without this sender; \
+        "record {number} of stdin was written with sequence number {sequence}: the channel went on without this sender, or nobody knows where it ended; \
          compare what was sent with what was received [RW-CTL-STEP]"
     ))
 }

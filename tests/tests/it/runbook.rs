@@ -107,6 +107,33 @@ fn every_id_that_it_mentions_has_an_entry() {
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
+/// The one call in an entry that is not to be run: the entry says why.
+const NEVER: &str = "ringward watch --once --mode quarantine --grace 0s";
+
+#[test]
+fn every_entry_and_each_command_of_one_is_rehearsed() {
+    let page = read("RUNBOOK.md");
+    let sources: String = files("ctl/tests/it/entries", ".rs").iter().map(|file| read(file)).collect();
+    let dense: String = sources.split_whitespace().collect();
+    // Taken as an entry, by itself or in a table of incidents; not only as what a message must have.
+    let taken = |heading: &str| {
+        let heading: String = heading.split_whitespace().collect();
+        ["entry(", "both(", "mended(", "[(", ",("].iter().any(|by| dense.contains(&format!("{by}\"{heading}\"")))
+    };
+    let headings: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    assert!(headings.len() > 100, "{headings:?}");
+    let missing: Vec<_> = headings.into_iter().filter(|heading| !taken(heading)).collect();
+    assert!(missing.is_empty(), "entries that no rehearsal takes: {missing:?}");
+    let entries = page.split("\n### ").skip(1).map(|entry| entry.split("\n## ").next().unwrap_or_default());
+    // `ringward send` alone is a name.
+    let whole = |span: &&str| span.starts_with("ringward ") && span.split(' ').count() > 2;
+    let commands: BTreeSet<_> = entries.flat_map(quoted).filter(whole).collect();
+    assert!(commands.len() > 30, "{commands:?}");
+    let run = |command: &str| sources.contains(&format!("\"{command}\""));
+    let untried: Vec<_> = commands.into_iter().filter(|command| !run(command)).collect();
+    assert_eq!(untried, [NEVER], "commands of entries that no rehearsal runs");
+}
+
 /// Calls of the tool in a document: in shell blocks, and between backquotes.
 fn calls(text: &str) -> Vec<String> {
     let lines = blocks(text, "sh").join("\n");

@@ -2,7 +2,9 @@
 
 use nix::sys::signal::Signal;
 use ringward_recovery::{Channel, Config, Durability, From};
+use serde_json::Value;
 
+use super::common::{absent, text};
 use super::{entry, live, shows, stop, writer};
 use crate::bed::{Bed, lines};
 
@@ -64,6 +66,21 @@ fn an_absent_durable_reader_comes_back_or_is_forgotten() {
 }
 
 #[test]
+fn a_channel_whose_readers_never_come_back_goes_as_a_whole() {
+    let (bed, entry) = (Bed::new(), entry("RW-WD-DRAINING"));
+    bed.run(&["send", "c", "--no-close"], &lines(0..5)).code(0);
+    absent(&bed, "never");
+    // Not the day that it says.
+    let words = entry.words("ringward watch --mode reclaim --expire-durable 24h", &[("24h", "0s")]);
+    let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+    args.extend(["--grace", "0s", "--interval", "5ms"]);
+    let watch = bed.start(&args);
+    bed.until("it is gone", || !entry.run(&bed, "ringward ls").contains("\nc "));
+    watch.signal(Signal::SIGTERM);
+    shows(&text(watch.wait().code(143)), &["RW-WD-RECLAIMED"]);
+}
+
+#[test]
 fn what_is_nobodys_is_cleaned_and_what_is_in_grace_too_if_one_is_sure() {
     let (bed, entry) = (Bed::new(), entry("RW-WD-ORPHANED"));
     bed.run(&["send", "c"], b"x\n").code(0);
@@ -81,12 +98,22 @@ fn what_is_nobodys_is_cleaned_and_what_is_in_grace_too_if_one_is_sure() {
 fn a_corrupt_header_of_a_dead_writer_is_followed() {
     use std::os::unix::fs::FileExt;
     let (bed, entry) = (Bed::new(), entry("RW-WD-CORRUPT"));
-    bed.run(&["send", "c", "--no-close"], b"x\n").code(0);
+    let owner = writer(&bed, &["--heartbeat", "0"]);
     let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
     file.write_all_at(&[0xff; 8], 64).unwrap();
     let found = entry.run(&bed, "ringward inspect CHANNEL");
     shows(&found, &["verdict: corrupt [RW-WD-CORRUPT]", "RW-SEG-CRC"]);
     bed.run(&["check", "c"], b"").code(5);
+    // Does a writer live there? It may not have looked yet.
+    let held = || {
+        let said = entry.run(&bed, "ringward watch --once --mode report --json");
+        let of_c =
+            said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|line| line["channel"] == "c");
+        of_c.unwrap()["evidence"]["writer_held"].clone()
+    };
+    assert_eq!(held(), true);
+    owner.kill();
+    assert_eq!(held(), false);
     let next = writer(&bed, &[]);
     let verify = entry.run(&bed, "ringward inspect CHANNEL");
     shows(&verify, &["verdict: live", "generation 2: open"]);
@@ -124,6 +151,17 @@ fn a_reader_that_holds_everybody_runs_again_or_is_forgotten() {
         |bed: &Bed| bed.run(&["send", "c", "--no-close", "--when-full", "error", "--capacity", "4KiB"], &lines(0..200));
     full(&bed).code(1).says("RW-PUSH-FULL");
     shows(&String::from_utf8(bed.run(&["ls"], b"").code(0).stdout).unwrap(), &["[slow]+"]);
+    let kept: Value = serde_json::from_str(&entry.run(&bed, "ringward inspect CHANNEL --json")).unwrap();
+    assert!(kept["readers"][0]["lag_records"].as_u64() > Some(0), "{kept}");
+    let words = entry.words("ringward top", &[]);
+    let top = text(bed.run(&[&words[0], "--once", "--interval", "10ms"], b"").code(0));
+    shows(&top, &["RECORDS/S", "slow"]);
+    // For a burst, a larger ring; not for what is always slower.
+    let mut larger = entry.start(&bed, "ringward send CHANNEL --capacity 16MiB", &[]);
+    larger.feed(&lines(0..200));
+    larger.note("writing");
+    bed.until("it has room", || bed.view()["next_sequence"].as_u64() > Some(200));
+    larger.kill();
     let reader = entry.start(&bed, "ringward recv CHANNEL --durable --name NAME", &[("NAME", "slow")]);
     reader.note("joined");
     bed.until("it has caught up", || bed.view()["readers"][0]["lag_records"] == 0);
@@ -148,6 +186,16 @@ fn a_chain_that_is_full_is_shortened_by_its_reader() {
     bed.until("it has everything", || bed.view()["readers"][0]["next_sequence"] == 3);
     send(b"four\n").code(0);
     reader.kill();
+    // Or it never comes back; or the chain is longer for the meantime.
+    let full = (0..3).map(|_| send(b"more\n")).find(|ended| ended.status.code() != Some(0)).unwrap();
+    full.code(1).says("RW-OPEN-CHAIN");
+    let longer = entry.start(&bed, "ringward send CHANNEL --chain 128", &[]);
+    longer.note("writing");
+    longer.kill();
+    send(b"six\n").code(1).says("RW-OPEN-CHAIN");
+    entry.run_with(&bed, "ringward forget CHANNEL NAME --yes", &[("NAME", "away")]);
+    send(b"six\n").code(0);
+    assert!(bed.view()["generations"].as_u64() < Some(3));
 }
 
 #[test]

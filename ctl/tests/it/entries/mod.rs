@@ -2,7 +2,14 @@
 //!
 //! Commands are taken from the page: one that is not in the entry's text can't be run here.
 
+mod bytes;
+mod common;
+mod events;
+mod flow;
 mod incidents;
+mod limits;
+mod opening;
+mod tool;
 mod watch;
 
 use nix::sys::signal::Signal;
@@ -61,6 +68,18 @@ fn shows(output: &str, parts: &[&str]) {
     for part in parts {
         assert!(output.contains(part), "no {part:?} in\n{output}");
     }
+}
+
+/// The entry that has what this one does not say itself.
+fn rest(of: &Entry) -> Entry {
+    let (_, named) = of.text.split_once("**The rest:** as [").unwrap_or_else(|| panic!("{}", of.text));
+    entry(named.split(']').next().unwrap())
+}
+
+/// What the entry says of itself.
+#[track_caller]
+fn says(entry: &Entry, parts: &[&str]) {
+    shows(entry.text, parts);
 }
 
 fn writer(bed: &Bed, args: &[&str]) -> Tool {

@@ -1,64 +1,21 @@
 //! What the watchdog says of a channel, of its memory, and of itself.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use ringward_recovery::{Durability, From};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
+use rustix::process::geteuid;
 use serde_json::Value;
 
+use super::common::{LIMIT, Small, has, leak, program, shell, skip, text};
 use super::{Entry, entry, live, shows, stop, writer};
 use crate::bed::{Bed, Ended, Tool, lines};
-
-/// A test that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// Says why nothing was rehearsed.
-fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-}
-
-/// Whether this machine has a program that no fresh one must have; says so where it has not.
-fn has(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
-    let there = found.is_ok_and(|status| status.success());
-    if !there {
-        skip(&format!("no {program} here, which this entry's commands take"));
-    }
-    there
-}
-
-fn text(ended: Ended) -> String {
-    String::from_utf8(ended.stdout).unwrap()
-}
-
-/// A program that is not ours, to its end.
-fn program(bed: &Bed, words: &[&str]) -> Ended {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    bed.spawn(command).wait()
-}
-
-/// One of the entry's commands that is not `ringward`'s, in a shell; the namespace is this bed's, and names stand for what is given.
-fn shell(entry: &Entry, bed: &Bed, command: &str, more: &[(&str, &str)]) -> Ended {
-    assert!(entry.text.contains(&format!("`{command}`")), "{} does not say `{command}`:\n{}", entry.id, entry.text);
-    let namespace = bed.root().join("test").display().to_string();
-    let mut script = command.replace("/dev/shm/ringward-$(id -u)", &namespace);
-    script = script.replace("/dev/shm/ringward-*", &namespace).replace("CHANNEL", "c");
-    for (name, value) in more {
-        script = script.replace(name, value);
-    }
-    program(bed, &["sh", "-c", &script])
-}
 
 /// Starts a `ringward` whose lines on stdout can be waited for, too: it has stderr for both.
 fn start_loud(bed: &Bed, command: &Command) -> Tool {
@@ -76,30 +33,6 @@ fn loud(command: &Command) -> Command {
 /// A watchdog that looks often.
 fn watchdog(bed: &Bed, args: &[&str]) -> Tool {
     start_loud(bed, &bed.command(&[&["watch", "--json", "--interval", "5ms"], args].concat()))
-}
-
-/// Kills a writer of which a process that it did not start still has the descriptor, and with it the lock: that one. `None` where a
-/// descriptor can't be had from another process.
-fn leak(bed: &Bed, owner: Tool) -> Option<Tool> {
-    let Some(descriptor) = locked(&owner) else {
-        skip("taking a descriptor from another process is not permitted here");
-        return None;
-    };
-    let mut holder = Command::new("sleep");
-    holder.arg("3600").stdin(descriptor).stdout(Stdio::null()).stderr(Stdio::null());
-    let holder = bed.spawn(holder);
-    owner.kill();
-    Some(holder)
-}
-
-/// The descriptor by which a process holds a lock for writing.
-fn locked(owner: &Tool) -> Option<OwnedFd> {
-    let pid = owner.pid();
-    let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
-    let has = |info: &std::fs::DirEntry| std::fs::read_to_string(info.path()).is_ok_and(|text| text.contains("WRITE"));
-    let number = infos.into_iter().find(has).unwrap().file_name().into_string().unwrap().parse().unwrap();
-    let process = pidfd_open(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
-    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
 }
 
 /// Who has the lock, by the entry's way to find out.
@@ -229,43 +162,6 @@ fn a_writer_that_does_not_come_to_its_end_is_dying_and_gone_by() {
     assert!(owner.wait().status.code().is_none());
 }
 
-/// A small tmpfs that only its holder sees, and whoever goes by its holder's root.
-struct Small {
-    pub(super) path: PathBuf,
-    dir: PathBuf,
-    holder: Tool,
-}
-
-impl Small {
-    /// `None` where nothing can be mounted.
-    fn new(outer: &Bed, size: &str) -> Option<Small> {
-        let (dir, ready) = (outer.root().join("small"), outer.root().join("ready"));
-        std::fs::create_dir(&dir).unwrap();
-        let mut holder = Command::new("unshare");
-        if !geteuid().is_root() {
-            holder.arg("--map-root-user");
-        }
-        let script = "mount -t tmpfs -o size=$1,mode=0777 none \"$2\" && : > \"$3\" && exec cat";
-        holder.args(["--mount", "--", "sh", "-c", script, "sh", size]).args([&dir, &ready]);
-        holder.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let holder = outer.spawn(holder);
-        outer.until("it is mounted", || ready.exists() || !holder.running());
-        if !ready.exists() {
-            skip(&format!("no tmpfs can be mounted here: {}", holder.wait().stderr));
-            return None;
-        }
-        let path = PathBuf::from(format!("/proc/{}/root{}", holder.pid(), dir.display()));
-        Some(Small { path, dir, holder })
-    }
-
-    /// What a program says of it that sees it under its own name.
-    fn within(&self, outer: &Bed, words: &[&str]) -> String {
-        let (pid, dir) = (self.holder.pid().to_string(), self.dir.display().to_string());
-        let user: &[&str] = if geteuid().is_root() { &[] } else { &["--user", "--preserve-credentials"] };
-        text(program(outer, &[&["nsenter", "--target", &pid, "--mount"], user, words, &[&dir]].concat()).code(0))
-    }
-}
-
 #[test]
 fn memory_that_gets_short_is_told_and_cleaning_makes_room() {
     let (outer, entry) = (Bed::new(), entry("RW-WD-SPACE"));
@@ -310,6 +206,8 @@ fn a_live_writer_shows_by_its_numbers_and_a_stopped_one_does_not_in_one_look() {
         slow.recv(&mut buf, LIMIT).unwrap();
     }
     slow.release();
+    let kept: Value = serde_json::from_str(&entry.run(&bed, "ringward ls --json")).unwrap();
+    assert_eq!(kept["channels"][0]["next_sequence"], 20);
     let caught_up = entry.run(&bed, "ringward ls");
     shows(&caught_up, &["  20  ", "slow"]);
     assert!(!caught_up.contains("slow+"), "{caught_up}");
