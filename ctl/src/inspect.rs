@@ -147,6 +147,8 @@ fn generation_words(generation: &GenerationView, style: Style) -> String {
             .predecessor_end
             .map_or_else(|| "nobody knows where that ended".to_owned(), |end| format!("which ended at byte {end}"));
         let _ = writeln!(out, "  follows segment {before}, {end}");
+    } else if number > 1 {
+        let _ = writeln!(out, "  follows by name alone, nobody knows where the one before ended");
     }
     for reader in &seen.readers {
         let _ = writeln!(out, "  {}", reader_words(reader));

@@ -13,7 +13,7 @@ use ringward_ring::succession::{self, Drained};
 use ringward_ring::sys::file::{self, FileKey, OpenError as FileOpenError, TEMPORARY_PREFIX, Trust};
 use ringward_ring::sys::lock::{self, Held};
 use ringward_ring::table;
-use ringward_ring::word::{End, State, Successor};
+use ringward_ring::word::{End, SegmentId, State, Successor};
 use rustix::fs::AtFlags;
 use tracing::{debug, info};
 
@@ -104,7 +104,10 @@ fn help(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>, trust: &Trust) 
     };
     match before {
         Found::Segment(before) => {
-            confirm(&before, candidate, number)?;
+            if !confirm(&before, candidate, number)? && succession::state(candidate) == State::CANDIDATE {
+                // Another was named. Its linker withdraws it, if it still can.
+                withdraw(dir, number, candidate)?;
+            }
             Ok(Standing::LookAgain)
         }
         // Its predecessor can't be read, but its writer lives: it is healing itself, and this candidate is the step it has taken.
@@ -121,12 +124,28 @@ fn help(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>, trust: &Trust) 
                     succession::shift_state(candidate, State::CANDIDATE, State::OPEN);
                     return Ok(Standing::LookAgain);
                 }
-                info!(generation = number, "unlink a candidate that was never confirmed");
-                dir.unlink(number, candidate.key()).map_err(OpenError::system("unlink a withdrawn candidate"))?;
+                withdraw(dir, number, candidate)?;
             }
             Ok(Standing::LookAgain)
         }
     }
+}
+
+/// Takes a candidate away that can't be confirmed any more.
+fn withdraw(dir: &ChannelDir, number: u64, candidate: &Arc<Segment>) -> Result<(), OpenError> {
+    info!(generation = number, "unlink a candidate that was never confirmed");
+    dir.unlink(number, candidate.key()).map_err(OpenError::system("unlink a withdrawn candidate"))?;
+    Ok(())
+}
+
+/// The segment that was named to follow generation `number`, if it has lost its name: somebody removed it, or the name did not reach the
+/// disk before the machine went down.
+///
+/// It had its name before it was named, and names go from the oldest on: one that is missing while `number` is there was taken by none of us.
+pub(crate) fn lost_successor(dir: &ChannelDir, number: u64, segment: &Arc<Segment>) -> io::Result<Option<SegmentId>> {
+    let Ok(Successor::Segment(named)) = succession::successor(segment) else { return Ok(None) };
+    let newest = dir.generations()?.last() == Some(&number);
+    Ok((newest && segment.bears(dir.fd(), &generation_name(number))?).then_some(named))
 }
 
 /// Decides that `candidate` (generation `number`) follows `before`, unless another was named; opens the candidate if it is
@@ -288,7 +307,9 @@ fn unlinkable(dir: &ChannelDir, number: u64, segment: &Arc<Segment>, trust: &Tru
             }
         }
         // The next one was damaged after it had been confirmed; or it is not the next one that has a name.
-        Found::Broken(..) if decided && matches!(succession::successor(segment), Ok(Successor::Segment(_))) => {}
+        // Or it has lost its name, and was followed by name.
+        Found::Broken(..) | Found::Missing
+            if decided && matches!(succession::successor(segment), Ok(Successor::Segment(_))) => {}
         Found::Broken(..) | Found::Missing => return Ok(false),
     }
     segment.set_elders(elders(dir, number, trust).map_err(OpenError::system("open older generations"))?);

@@ -263,7 +263,7 @@ impl Channel {
         prepared: &mut Option<(Prepared, FileKey)>,
     ) -> Result<Claim, OpenError> {
         let trust = *self.namespace.trust();
-        for _ in 0..TRIES {
+        for _ in 0..self.config.tries {
             let hint = ambition.hint.take().filter(|(dir, ..)| dir.named().unwrap_or(false));
             let (dir, at_hand) = match hint {
                 Some((dir, number, segment)) => (dir, Some((number, segment))),
@@ -331,6 +331,14 @@ impl Channel {
                 return Ok(Claim::Theirs(dir, number, segment));
             }
             debug!(generation = number, %state, dead, "about to follow");
+            let lost =
+                chain::lost_successor(&dir, number, &segment).map_err(OpenError::system("look for its successor"))?;
+            if let Some(lost) = lost {
+                match succession::follow_lost(self, &dir, number, &segment, lost, dead)? {
+                    Followed::ByUs(next) => return Ok(Claim::Ours(dir, next, Some(segment))),
+                    Followed::LookAgain(_) => continue,
+                }
+            }
             let ready = prepared.take().filter(|(_, key)| *key == dir.key()).map(|(prepared, _)| prepared);
             let knowledge = Knowledge { proved_dead: dead, ..Knowledge::default() };
             match succession::follow(self, &dir, number, &segment, &knowledge, ready)? {
@@ -341,7 +349,7 @@ impl Channel {
                 }
             }
         }
-        Err(OpenError::Busy { tries: TRIES })
+        Err(OpenError::Busy { tries: self.config.tries })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringward_ring::layout::{DEFAULT_SLOTS, max_record};
 use ringward_ring::word::Checksum;
 
+use crate::channel::TRIES;
 use crate::namespace::{BadName, check_name};
 
 /// What a push does when the slowest reader leaves no room.
@@ -67,6 +68,7 @@ pub struct Config {
     pub(crate) touch: bool,
     pub(crate) no_dump: bool,
     pub(crate) wipe: bool,
+    pub(crate) tries: usize,
 }
 
 impl Default for Config {
@@ -87,6 +89,7 @@ impl Default for Config {
             touch: false,
             no_dump: false,
             wipe: false,
+            tries: TRIES,
         }
     }
 }
@@ -230,6 +233,13 @@ impl Config {
     #[must_use]
     pub fn wipe(mut self, wipe: bool) -> Self {
         self.wipe = wipe;
+        self
+    }
+
+    /// How often to look anew where others get ahead each time, for tests: nobody can have them do so a thousand times.
+    #[doc(hidden)]
+    pub fn tries(mut self, tries: usize) -> Self {
+        self.tries = tries;
         self
     }
 

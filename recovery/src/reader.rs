@@ -108,7 +108,8 @@ impl Reader {
         let card =
             ReaderCard { kind: durability.kind(), name, pid: me.pid, pid_namespace: me.pid_namespace, start: me.start };
         let mut newcomer = false;
-        for _ in 0..TRIES {
+        let tries = channel.config().tries;
+        for _ in 0..tries {
             let dir = channel.open_dir()?;
             let opened = match durability {
                 Durability::Durable => match claim_from_below(&channel, &dir, &card)? {
@@ -150,7 +151,7 @@ impl Reader {
                 freeing: None,
             });
         }
-        Err(OpenError::Busy { tries: TRIES })
+        Err(OpenError::Busy { tries })
     }
 
     /// Its name.

@@ -13,7 +13,7 @@ use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
 use ringward_ring::sys::file::{self, Trust};
 use ringward_ring::table::{self, Carried};
-use ringward_ring::word::{Checksum, End, State, Successor};
+use ringward_ring::word::{Checksum, End, SegmentId, State};
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 use tracing::{debug, info, warn};
 
@@ -84,13 +84,6 @@ pub(crate) fn follow(
         return Err(OpenError::DamagedWord { generation: number, found: number });
     }
     let trust = channel.namespace().trust();
-    // Named, and so linked; if it bears no name now, that did not reach the disk: whoever follows would be nobody's successor.
-    if let Ok(Successor::Segment(lost)) = succession::successor(old)
-        && before_reboot(old)
-        && dir.generations().map_err(OpenError::system("list the channel"))?.last() == Some(&number)
-    {
-        return Err(OpenError::DamagedWord { generation: number, found: lost.0 });
-    }
     // Before anything is decided: a chain that is full must not cost a living writer its generation.
     let numbers = make_room(channel, dir)?;
     // Nor must a lack of room: the next generation is built before this one is touched.
@@ -233,34 +226,81 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
         }
     }
     let elders = chain::elders(dir, number + 1, trust).map_err(OpenError::system("open older generations"))?;
-    let mut next = prepare(channel, dir, slots_for(&carried))?;
-    let place = Place {
-        channel: channel_id,
-        generation: number + 1,
-        first_sequence,
-        predecessor: None,
-        created: owner::wall_clock(),
-        lost_places: true,
-    };
-    next.finish(&place, &carried, State::OPEN);
+    let next = prepare(channel, dir, slots_for(&carried))?;
+    let followed = link_by_name(dir, next, number + 1, channel_id, first_sequence, &carried)?;
+    if let Followed::ByUs(next) = &followed {
+        warn!(generation = number, "followed a generation that can't be read: an unknown number of records is lost");
+        name_in_elder(dir, number, next, trust);
+        next.set_elders(elders);
+        if let Err(error) = chain::tidy(dir, trust, false) {
+            debug!(%error, "tidying after a broken generation");
+        }
+    }
+    Ok(followed)
+}
+
+/// Follows generation `number`, whose named successor bears no name ([`chain::lost_successor`]): nobody can know where that one ended.
+///
+/// Its number stays free: whoever still has it open goes on to a later one only. As after one that can't be read, the name decides.
+pub(crate) fn follow_lost(
+    channel: &Channel,
+    dir: &ChannelDir,
+    number: u64,
+    old: &Arc<Segment>,
+    lost: SegmentId,
+    proved_dead: bool,
+) -> Result<Followed, OpenError> {
+    let word = |found| OpenError::DamagedWord { generation: number, found };
+    let after = number.checked_add(2).ok_or_else(|| word(lost.0))?;
+    make_room(channel, dir)?;
+    let trust = channel.namespace().trust();
+    let next = prepare(channel, dir, old.identity().geometry.slots)?;
+    // Both were done before anybody was named. If the state is damaged since, its readers would not go on; if the end is, nothing says
+    // any more where that was.
+    succession::fence_writer(old, proved_dead)?;
+    if let Ok(End::Undecided) = succession::end(old) {
+        succession::decide_end(old, None).map_err(|bad| word(bad.0))?;
+    }
+    let elders = chain::elders(dir, after, trust).map_err(OpenError::system("open older generations"))?;
+    let carried = table::to_carry(old).0;
+    // The lost one may have begun with a jump itself.
+    let first_sequence = old.identity().first_sequence.saturating_add(2 * UNKNOWN_JUMP);
+    let told = RingAtLast(old);
+    let followed = link_by_name(dir, next, after, old.identity().channel, first_sequence, &carried)?;
+    if let Followed::ByUs(next) = &followed {
+        warn!(generation = number, %lost, "its successor has lost its name: an unknown number of records is lost [RW-EV-LOST]");
+        succession::shift_state(old, State::FENCING, State::SUCCEEDED);
+        drop(told);
+        next.set_elders(elders);
+        if let Err(error) = chain::tidy(dir, trust, false) {
+            debug!(%error, "tidying after a lost generation");
+        }
+    }
+    Ok(followed)
+}
+
+/// Gives a segment the name of generation `number`, of a channel whose newest one has no word that could name it: open at once, and nobody's
+/// successor. Afterwards a look whether the ground moved meanwhile.
+fn link_by_name(
+    dir: &ChannelDir,
+    mut next: Prepared,
+    number: u64,
+    channel: u64,
+    first_sequence: u64,
+    carried: &[Carried],
+) -> Result<Followed, OpenError> {
+    let created = owner::wall_clock();
+    let place = Place { channel, generation: number, first_sequence, predecessor: None, created, lost_places: true };
+    next.finish(&place, carried, State::OPEN);
     next.sync().map_err(OpenError::system("sync a segment whose numbers jump"))?;
-    match next.link(dir.fd(), &generation_name(number + 1)) {
+    match next.link(dir.fd(), &generation_name(number)) {
         Ok(next) => {
             dir.sync().map_err(OpenError::system("sync the channel's directory"))?;
             let newest = dir.generations().map_err(OpenError::system("list the channel"))?.last().copied();
-            if newest != Some(number + 1) {
+            if newest != Some(number) {
                 succession::shift_state(&&next, State::OPEN, State::RETIRED);
-                dir.unlink(number + 1, next.key()).map_err(OpenError::system("unlink a withdrawn segment"))?;
+                dir.unlink(number, next.key()).map_err(OpenError::system("unlink a withdrawn segment"))?;
                 return Ok(Followed::LookAgain(None));
-            }
-            warn!(
-                generation = number + 1,
-                "followed a generation that can't be read: an unknown number of records is lost"
-            );
-            name_in_elder(dir, number, &next, trust);
-            next.set_elders(elders);
-            if let Err(error) = chain::tidy(dir, trust, false) {
-                debug!(%error, "tidying after a broken generation");
             }
             Ok(Followed::ByUs(Arc::new(next)))
         }

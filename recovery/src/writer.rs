@@ -9,7 +9,7 @@ use ringward_ring::identity::Predecessor;
 use ringward_ring::memory::Memory;
 use ringward_ring::segment::Segment;
 use ringward_ring::succession as words;
-use ringward_ring::word::State;
+use ringward_ring::word::{State, Successor};
 use ringward_ring::writer::{Batch, PushError, Reservation, Writer as RingWriter};
 use tracing::{info, warn};
 
@@ -295,7 +295,9 @@ impl Writer {
                 Followed::ByUs(_) => {}
                 Followed::LookAgain(_) => {
                     let newest = self.dir.generations().map_err(OpenError::system("list the channel"))?;
-                    if newest.last().is_some_and(|newest| *newest > number) {
+                    // Somebody has followed it, and may have been lost since: it is no longer its own.
+                    let followed = matches!(words::successor(old), Ok(Successor::Segment(_)));
+                    if followed || newest.last().is_some_and(|newest| *newest > number) {
                         return Ok(None);
                     }
                 }

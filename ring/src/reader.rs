@@ -472,9 +472,22 @@ impl<M: Memory> Reader<M> {
             && let Some(position) = position.filter(|p| self.in_ring(*p))
         {
             self.limit = position;
-            return Ok((position == self.next.position).then_some(Taken::Empty));
+            if position != self.next.position {
+                return Ok(None);
+            }
+            // In the same line as the state.
+            return if self.expelled() {
+                Err(RecvError::Expelled { next: self.next.sequence })
+            } else {
+                Ok(Some(Taken::Empty))
+            };
         }
         self.refresh_slow(State(state))
+    }
+
+    /// Whether this reader's place was taken from it.
+    fn expelled(&self) -> bool {
+        self.memory.page().succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1
     }
 
     fn in_ring(&self, position: u64) -> bool {
@@ -487,8 +500,7 @@ impl<M: Memory> Reader<M> {
         if self.memory.poisoned() {
             return Err(RecvError::Truncated { next });
         }
-        let page = self.memory.page();
-        if page.succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
+        if self.expelled() {
             return Err(RecvError::Expelled { next });
         }
         if state == State::OPEN
@@ -562,7 +574,7 @@ impl<M: Memory> Reader<M> {
         if self.memory.poisoned() {
             return Err(RecvError::Truncated { next });
         }
-        if self.memory.page().succession.expelled.load(Ordering::Acquire) >> (self.slot & 63) & 1 == 1 {
+        if self.expelled() {
             return Err(RecvError::Expelled { next });
         }
         // Where do the published records end, and with which number? The end word knows; while there is none, the cursor.

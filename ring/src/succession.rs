@@ -209,10 +209,10 @@ pub fn ring_space<M: Memory>(memory: &M) {
     wait::ring_now(memory, &memory.head().space_bell, &memory.head().space_waiters);
 }
 
-/// Expels the reader in `slot`: it holds nobody back any more, and learns of it at its next call.
+/// Expels the reader in `slot`: it holds nobody back any more, and learns of it when it has taken what is there, asleep or not.
 pub fn expel<M: Memory>(memory: &M, slot: usize) {
     memory.page().succession.expelled.fetch_or(1 << (slot & 63), Ordering::SeqCst);
-    wait::ring_now(memory, &memory.head().space_bell, &memory.head().space_waiters);
+    ring_all(memory);
 }
 
 /// What stands in the way of calling a generation drained.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringward_recovery::{Channel, Config, Namespace};
+use ringward_recovery::{Channel, Config, Durability, From, Namespace};
 use serde_json::Value;
 
 /// A test that takes longer hangs.
@@ -128,6 +128,14 @@ impl Bed {
     /// Waits until `next` is the next record of channel `c`.
     pub(crate) fn until_next(&self, next: u64) {
         self.until("the records are there", || self.view()["next_sequence"] == next);
+    }
+
+    /// A durable reader of channel `c` that was here and is away: also the child of another test that had a copy of its lock between its
+    /// fork and its exec.
+    pub(crate) fn absent(&self, name: &str, from: From) {
+        drop(self.channel().reader(name, Durability::Durable, from).unwrap());
+        let free = |reader: &Value| reader["name"] == name && reader["lock_held"] == false;
+        self.until("its place is free", || self.view()["readers"].as_array().unwrap().iter().any(free));
     }
 
     /// Path of a generation of channel `c`.

@@ -49,12 +49,12 @@ fn check_says_what_is_remarkable_and_how_bad_it_is() {
 fn an_absent_reader_that_is_behind_is_nothing_remarkable() {
     let bed = Bed::new();
     bed.run(&["send", "c", "--no-close"], b"").code(0);
-    drop(bed.channel().reader("away", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("away", From::Oldest);
     for round in 0..3 {
         bed.run(&["send", "c", "--no-close"], &lines(round * 9..round * 9 + 9)).code(0);
         assert!(text(bed.run(&["check", "c"], b"").code(0)).contains("nothing remarkable"));
     }
-    drop(bed.channel().reader("away", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("away", From::Oldest);
     bed.run(&["check", "c"], b"").code(0);
 }
 

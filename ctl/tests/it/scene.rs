@@ -22,7 +22,7 @@ impl Scene {
             sender
         };
         let mut first = send();
-        drop(bed.channel().reader("billing", Durability::Durable, From::Oldest).unwrap());
+        bed.absent("billing", From::Oldest);
         first.feed(&lines(0..20));
         bed.until_next(20);
         first.kill();

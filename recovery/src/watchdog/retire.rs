@@ -53,6 +53,9 @@ impl Watchdog {
         }
         match alone.retire() {
             Ok(()) => {}
+            // By one that has lost its name: nobody can come to it from here.
+            Err(NotNobody::Followed(Successor::Segment(_)))
+                if chain::lost_successor(dir, number, segment).is_ok_and(|lost| lost.is_some()) => {}
             Err(NotNobody::Followed(Successor::Segment(id))) => {
                 return Done::Refused { why: format!("segment {id} follows it") };
             }

@@ -14,7 +14,7 @@ use ringward_ring::word::{Kind, SlotState};
 use ringward_ring::writer::PushError;
 use rstest::rstest;
 
-use crate::attacks::{Alarm, LONG, SHORT, carried, push_text, reclaim, take, text, until, writer_cursor};
+use crate::attacks::{Alarm, LONG, SHORT, carried, push_text, reclaim, take, text, until, wait_until, writer_cursor};
 use crate::common::{Bed, config, durable};
 
 fn full(result: Result<u64, SendError>) -> bool {
@@ -367,6 +367,27 @@ fn a_punched_reader_table_costs_no_living_reader_its_records() {
 fn punch(bed: &Bed, generation: u64, at: u64, len: u64) {
     use rustix::fs::{FallocateFlags, fallocate};
     fallocate(bed.file(generation), FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len).unwrap();
+}
+
+/// It has taken everything, and sleeps: nothing that comes could tell it.
+#[test]
+fn an_expelled_reader_that_waits_is_woken_and_told() {
+    let _alarm = Alarm::new();
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    push_text(&mut writer, 0..1);
+    take(&mut reader, 1);
+    assert_eq!(reader.recv(&mut [0; 64], SHORT).unwrap(), None);
+    let operator = bed.attach(1, Access::Successor);
+    let told = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| reader.recv(&mut [0; 64], LONG));
+        wait_until("it sleeps", || operator.head().data_waiters.load(Ordering::Acquire) > 0);
+        succession::expel(&operator, 0);
+        waits.join().unwrap()
+    });
+    assert!(matches!(told, Err(ReceiveError::Expelled { next: 1 })), "{told:?}");
 }
 
 /// A reader that lives and never reads holds the writer back until it is expelled; then it is told, and its place is gone.

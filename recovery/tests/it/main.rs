@@ -16,6 +16,7 @@ mod common;
 mod glances;
 mod life;
 mod life_model;
+mod lost;
 mod reboot;
 mod removed;
 mod security;

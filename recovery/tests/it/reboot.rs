@@ -256,22 +256,29 @@ fn an_older_generation_that_has_not_heard_of_its_end_is_left_all_the_same() {
     assert_eq!(bed.names(), [generation_name(3)]);
 }
 
-/// The successor word reached the disk, and the successor's name did not: nobody can follow it any more, and says so at once.
+/// The successor word reached the disk, and the successor's name did not.
 #[test]
-fn a_generation_whose_named_successor_was_lost_is_refused() {
+fn a_generation_whose_named_successor_was_lost_is_followed_beyond_it() {
     let _alarm = Alarm::new();
     let bed = Bed::new();
     let channel = bed.channel(config());
-    drop(channel.writer().unwrap());
+    let mut writer = channel.writer().unwrap();
+    drop(durable(&channel, "d"));
+    push_text(&mut writer, 0..3);
+    drop(writer);
     let old = bed.attach(1, Access::Successor);
-    let lost = follower(&bed, &old, published(&old), &[]).id();
+    let end = published(&old);
+    let lost = follower(&bed, &old, end, &[]).id();
+    ringward_ring::succession::decide_end(&old, Some(end.position)).unwrap();
     ringward_ring::succession::decide_successor(&old, lost).unwrap();
     reboot(&bed, 1);
-    match channel.writer() {
-        Err(OpenError::DamagedWord { generation: 1, found }) => assert_eq!(found, lost.0),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(bed.names(), [generation_name(1)]);
+    let mut writer = channel.writer().unwrap();
+    assert_eq!((writer.generation(), writer.next_sequence()), (3, 2 * JUMP));
+    writer.push(0, b"on").unwrap();
+    let mut reader = durable(&channel, "d");
+    let (records, events) = take(&mut reader, 4);
+    assert_eq!((&records[..3], records[3].0), (&text(0..3)[..], 2 * JUMP));
+    assert!(events.iter().any(|event| matches!(event, Event::Gap { from: 3, count: None, .. })), "{events:?}");
 }
 
 /// A page that never reached the disk is a page of zeros: nothing there can be read, and nothing is gone by.

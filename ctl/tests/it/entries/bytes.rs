@@ -12,7 +12,7 @@ use ringward_ring::checksum::crc32c;
 use ringward_ring::cursor::{Mark, check};
 use ringward_ring::word::EndWord;
 
-use super::common::{absent, behind, prints, retried, skip};
+use super::common::{behind, prints, retried, skip};
 use super::{Entry, entry, live, rest, says, shows, stop, writer};
 use crate::bed::{Bed, frames, lines};
 
@@ -112,7 +112,7 @@ fn a_record_behind_the_end_was_refused_to_its_writer_and_nobody_sees_it() {
     let mut old = writer(&bed, &[]);
     old.feed(b"early\n");
     bed.until_next(1);
-    absent(&bed, "d");
+    bed.absent("d", From::Oldest);
     stop(&bed, &old);
     bed.run(&["supersede", "c", "--yes"], b"").code(0);
     old.signal(Signal::SIGCONT);
@@ -410,7 +410,7 @@ fn without_memory_nothing_is_concluded_about_the_segment() {
 fn an_end_that_was_decided_as_unknown_is_told_without_a_count() {
     let (bed, (entry, whole)) = (Bed::new(), both("RW-IMG-UNKNOWN-END"));
     bed.run(&["send", "c", "--no-close"], &lines(0..3)).code(0);
-    absent(&bed, "d");
+    bed.absent("d", From::Oldest);
     store(&bed, CURSOR, &[0xff; 56]);
     bed.run(&["send", "c", "--no-close"], b"on\n").code(0);
     shows(&checked(&bed, 5), &["damage: ", "[RW-IMG-UNKNOWN-END]"]);

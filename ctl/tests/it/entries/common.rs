@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringward_recovery::{Durability, From, generation_name};
+use ringward_recovery::generation_name;
 use ringward_ring::segment::{Access, Segment};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
 
@@ -136,15 +136,6 @@ pub(super) fn retried<T, E: std::fmt::Debug>(bed: &Bed, mut open: impl FnMut() -
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// A durable reader that was here and is away.
-pub(super) fn absent(bed: &Bed, name: &str) {
-    drop(bed.channel().reader(name, Durability::Durable, From::Oldest).unwrap());
-    bed.until("its place is free", || {
-        let view = bed.view();
-        view["readers"].as_array().unwrap().iter().any(|reader| reader["name"] == name && reader["lock_held"] == false)
-    });
 }
 
 /// Whether this may become another user; says so where it may not.

@@ -146,7 +146,7 @@ fn a_record_in_the_hands_of_a_killed_receiver_comes_again_and_is_applied_once() 
 fn a_loss_is_told_with_its_numbers_and_can_be_sent_again() {
     let (bed, entry) = (Bed::new(), entry("RW-EV-GAP"));
     bed.run(&["send", "c", "--no-close", "--capacity", "4KiB"], &lines(0..5)).code(0);
-    drop(bed.channel().reader("d", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("d", From::Oldest);
     let dump: Value = serde_json::from_slice(&bed.run(&["dump", "c", "--json"], b"").code(0).stdout).unwrap();
     let at = dump["pieces"][2]["offset"].as_u64().unwrap() + 30;
     let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
@@ -266,7 +266,7 @@ pub(super) fn reboot(bed: &Bed, generation: u64) {
 fn after_a_reboot_readers_get_what_checks_then_a_gap_of_unknown_size() {
     let (bed, entry) = (Bed::new(), entry("RW-EV-REBOOTED"));
     bed.run(&["send", "c", "--no-close"], &lines(0..3)).code(0);
-    drop(bed.channel().reader("d", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("d", From::Oldest);
     reboot(&bed, 1);
     shows(entry.text, &["`--verbose`"]);
     let next = bed.start(&["send", "c", "--verbose", "--events", "json"]);
@@ -284,6 +284,31 @@ fn after_a_reboot_readers_get_what_checks_then_a_gap_of_unknown_size() {
     bed.run(&["send", "c"], b"again\n").code(0);
     let recv = recv.wait().code(4);
     assert!(recv.stdout.starts_with(&lines(0..3)), "{recv:?}");
+}
+
+#[test]
+fn behind_a_generation_that_was_removed_the_next_writer_goes_on() {
+    let (bed, entry) = (Bed::new(), entry("RW-EV-LOST"));
+    bed.run(&["send", "c", "--no-close"], &lines(0..3)).code(0);
+    bed.absent("d", From::Oldest);
+    bed.run(&["send", "c", "--no-close"], &lines(3..5)).code(0);
+    std::fs::remove_file(bed.segment(2)).unwrap();
+    shows(entry.text, &["`--verbose`"]);
+    let mut next = bed.start(&["send", "c", "--verbose", "--events", "json"]);
+    next.line("[RW-EV-LOST]");
+    assert_eq!(next.note("writing")["next"], 1u64 << 49);
+    let found = entry.run(&bed, "ringward inspect CHANNEL");
+    shows(&found, &["generation 3: open", "follows by name alone", "generation 1: succeeded"]);
+    live(&bed, &entry.run(&bed, "ringward ls"), &next);
+    let recv = receiver(&bed, &["--durable", "--name", "d"]);
+    let gap = recv.note("gap");
+    assert_eq!((&gap["from"], &gap["count"]), (&3.into(), &Value::Null));
+    // From its source, what was lost.
+    next.feed(&lines(3..5));
+    next.end().code(0);
+    let recv = recv.wait().code(4);
+    assert_eq!((recv.stdout, recv.stderr.matches("RW-EV-GAP").count()), (lines(0..5), 1));
+    bed.until("nothing of it stays", || bed.view()["generations"] == 1);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The first that operators meet: stalled, orphaned, corrupt, full, owned by another.
 
 use nix::sys::signal::Signal;
-use ringward_recovery::{Channel, Config, Durability, From};
+use ringward_recovery::{Channel, Config, From};
 use serde_json::Value;
 
-use super::common::{absent, text};
+use super::common::text;
 use super::{entry, live, shows, stop, writer};
 use crate::bed::{Bed, lines};
 
@@ -49,7 +49,7 @@ fn an_absent_durable_reader_comes_back_or_is_forgotten() {
     let (bed, entry) = (Bed::new(), entry("RW-WD-DRAINING"));
     bed.run(&["send", "c", "--no-close"], &lines(0..5)).code(0);
     for name in ["first", "second"] {
-        drop(bed.channel().reader(name, Durability::Durable, From::Oldest).unwrap());
+        bed.absent(name, From::Oldest);
     }
     let found = entry.run(&bed, "ringward inspect CHANNEL");
     shows(&found, &["verdict: draining [RW-WD-DRAINING]", "first (durable): nobody holds its byte"]);
@@ -69,7 +69,7 @@ fn an_absent_durable_reader_comes_back_or_is_forgotten() {
 fn a_channel_whose_readers_never_come_back_goes_as_a_whole() {
     let (bed, entry) = (Bed::new(), entry("RW-WD-DRAINING"));
     bed.run(&["send", "c", "--no-close"], &lines(0..5)).code(0);
-    absent(&bed, "never");
+    bed.absent("never", From::Oldest);
     // Not the day that it says.
     let words = entry.words("ringward watch --mode reclaim --expire-durable 24h", &[("24h", "0s")]);
     let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -146,7 +146,7 @@ fn a_vanished_channel_begins_anew() {
 fn a_reader_that_holds_everybody_runs_again_or_is_forgotten() {
     let (bed, entry) = (Bed::new(), entry("RW-PUSH-FULL"));
     bed.run(&["send", "c", "--no-close", "--capacity", "4KiB"], b"x\n").code(0);
-    drop(bed.channel().reader("slow", Durability::Durable, From::Latest).unwrap());
+    bed.absent("slow", From::Latest);
     let full =
         |bed: &Bed| bed.run(&["send", "c", "--no-close", "--when-full", "error", "--capacity", "4KiB"], &lines(0..200));
     full(&bed).code(1).says("RW-PUSH-FULL");
@@ -177,7 +177,7 @@ fn a_chain_that_is_full_is_shortened_by_its_reader() {
     let (bed, entry) = (Bed::new(), entry("RW-OPEN-CHAIN"));
     let send = |line: &[u8]| bed.run(&["send", "c", "--no-close", "--chain", "3"], line);
     send(b"one\n").code(0);
-    drop(bed.channel().reader("away", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("away", From::Oldest);
     send(b"two\n").code(0);
     send(b"three\n").code(0);
     send(b"four\n").code(1).says("RW-OPEN-CHAIN");

@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use ringward_recovery::owner::this_process;
-use ringward_recovery::{Durability, From};
+use ringward_recovery::{Channel, Config, Durability, From, OpenError};
 use ringward_ring::layout::CURSOR_AT;
 use ringward_ring::segment::{Access, JoinError, Joining};
 use ringward_ring::succession;
 use ringward_ring::table::{ReaderCard, ReaderName};
-use ringward_ring::word::{Kind, SegmentId};
+use ringward_ring::word::Kind;
 
 use super::common::{attach, shell, skip, text};
 use super::events::reboot;
@@ -229,35 +229,6 @@ fn what_cant_be_read_is_healed_by_its_writer_or_followed_after_its_end() {
     }
 }
 
-/// The name of a successor is lost with the power: here it never was, which reads the same.
-fn lose_the_successor(bed: &Bed) {
-    bed.run(&["send", "c", "--no-close", "--capacity", "4KiB"], b"x\n").code(0);
-    let old = attach(bed, 1, Access::Successor);
-    succession::decide_successor(&old, SegmentId::from_random(4711)).unwrap();
-}
-
-#[test]
-fn a_line_of_succession_that_is_broken_is_moved_out_of_the_way() {
-    let (bed, entry) = (Bed::new(), entry("RW-OPEN-WORD"));
-    lose_the_successor(&bed);
-    reboot(&bed, 1);
-    bed.run(&["send", "c"], b"x\n").code(1).says("RW-OPEN-WORD");
-    shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["followed by segment", "1 generation in"]);
-    let kept = bed.root().join("kept");
-    let kept = [("FILE", kept.to_str().unwrap())];
-    shows(&entry.run_with(&bed, "ringward snapshot CHANNEL FILE", &kept), &["1 record"]);
-    let plan = entry.run(&bed, "ringward clean CHANNEL --quarantine --expire-durable 0s");
-    shows(&plan, &["RENAME c: orphaned"]);
-    let done = text(bed.run(&["clean", "c", "--quarantine", "--expire-durable", "0s", "--yes"], b""));
-    // Under all of its locks it turns out that something follows it.
-    shows(&done, &["not taken away", "[RW-WD-REFUSED]"]);
-    shows(&entry.run(&bed, "ringward inspect CHANNEL"), &["nobody holds any lock of it"]);
-    std::fs::rename(bed.root().join("test/c"), bed.root().join("moved")).unwrap();
-    assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
-    let anew = writer(&bed, &[]);
-    assert_eq!(anew.note("writing")["next"], 0);
-}
-
 #[test]
 fn generations_that_are_used_up_are_cleaned_away() {
     let (bed, entry) = (Bed::new(), entry("RW-OPEN-WORD"));
@@ -272,18 +243,25 @@ fn generations_that_are_used_up_are_cleaned_away() {
     assert_eq!(anew.note("writing")["next"], 0);
 }
 
-/// Others who get ahead each time: here one who named its segment and has not linked it, and never will.
+/// Others who get ahead: one who opens and looks only once meets a birth that somebody else has begun.
 #[test]
-fn who_finds_others_ahead_each_time_gives_up() {
+fn who_finds_others_ahead_each_time_gives_up_and_may_try_again() {
     let (bed, entry) = (Bed::new(), entry("RW-OPEN-BUSY"));
-    lose_the_successor(&bed);
-    let send = ["send", "c", "--capacity", "4KiB"];
-    bed.run(&send, b"x\n").code(1).says("RW-OPEN-BUSY").says("gave up after");
-    shows(&entry.run(&bed, "ringward ls"), &["c "]);
-    assert_eq!(bed.view()["generation"], 1, "it stands still");
-    bed.run(&[&send[..], &["--verbose", "--verbose"]].concat(), b"x\n")
-        .code(1)
-        .says("withdraw: another segment follows");
+    let channel = Channel::new(&bed.namespace(), "c", Config::default().tries(1)).unwrap();
+    let path = bed.root().join("test/c");
+    std::fs::create_dir(&path).unwrap();
+    let refused = channel.writer().unwrap_err();
+    assert!(matches!(refused, OpenError::Busy { tries: 1 }), "{refused}");
+    shows(&refused.to_string(), &["gave up after 1 tries", "[RW-OPEN-BUSY]"]);
+    assert!(!entry.run(&bed, "ringward ls").contains("\nc "));
+    shows(entry.text, &["Try again"]);
+    let writer = channel.writer().unwrap();
+    shows(&entry.run(&bed, "ringward ls"), &["\nc ", "live"]);
+    std::fs::create_dir(bed.root().join("test/d")).unwrap();
+    let other = Channel::new(&bed.namespace(), "d", Config::default().tries(1)).unwrap();
+    let refused = other.reader("d", Durability::Durable, From::Latest).unwrap_err();
+    assert!(matches!(refused, OpenError::Busy { tries: 1 }), "{refused}");
+    drop(writer);
 }
 
 #[test]
@@ -310,7 +288,7 @@ fn without_a_free_slot_a_reader_joins_after_another_was_forgotten_or_in_a_larger
     let first = bed.start(&["send", "c", "--slots", "2", "--events", "json"]);
     first.note("writing");
     for name in ["away", "here"] {
-        drop(bed.channel().reader(name, Durability::Durable, From::Latest).unwrap());
+        bed.absent(name, From::Latest);
     }
     let here = durable(&bed, "here");
     joins(&bed, &[]).code(1).says("all 2 reader slots are taken").says("RW-JOIN-SLOTS");
@@ -335,7 +313,7 @@ fn a_cursor_that_does_not_check_is_mended_by_the_next_push_or_a_successor() {
         for lives in [true, false] {
             let bed = Bed::new();
             let mut send = writer(&bed, &[]);
-            drop(bed.channel().reader("d", Durability::Durable, From::Latest).unwrap());
+            bed.absent("d", From::Latest);
             send.feed(&lines(0..3));
             bed.until_next(3);
             if !lives {
@@ -401,7 +379,7 @@ fn a_lock_that_the_system_refuses_is_told_in_its_words() {
 fn after_a_reboot_the_writer_is_started_and_what_was_lost_sent_again() {
     let (bed, entry) = (Bed::new(), entry("The machine was rebooted"));
     bed.run(&["send", "c", "--no-close"], &lines(0..3)).code(0);
-    drop(bed.channel().reader("d", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("d", From::Oldest);
     reboot(&bed, 1);
     for command in ["uptime -s", "stat -f -c %T ROOT"] {
         let said = text(shell(&entry, &bed, command, &[("ROOT", bed.root().to_str().unwrap())]).code(0));
@@ -427,7 +405,7 @@ fn after_a_reboot_the_writer_is_started_and_what_was_lost_sent_again() {
 fn before_a_reboot_that_is_announced_a_snapshot_is_taken_and_restored_after_it() {
     let (bed, entry) = (Bed::new(), entry("The machine was rebooted"));
     let mut send = writer(&bed, &[]);
-    drop(bed.channel().reader("d", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("d", From::Oldest);
     send.feed(&lines(0..3));
     bed.until_next(3);
     send.signal(Signal::SIGTERM);

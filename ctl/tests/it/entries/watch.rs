@@ -172,7 +172,7 @@ fn memory_that_gets_short_is_told_and_cleaning_makes_room() {
         all.lines().find(|line| line.contains(" space ")).unwrap().to_owned()
     };
     bed.run(&["send", "c", "--no-close", "--capacity", "1MiB"], b"x\n").code(0);
-    drop(bed.channel().reader("away", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("away", From::Oldest);
     let watchdog = watchdog(&bed, &[]);
     watchdog.note("notice");
     shows(&space(), &["well "]);
@@ -220,7 +220,7 @@ fn a_live_writer_shows_by_its_numbers_and_a_stopped_one_does_not_in_one_look() {
 fn what_is_not_the_only_generation_is_refused_until_a_writer_follows() {
     let (bed, entry) = (Bed::new(), entry("RW-WD-REFUSED"));
     bed.run(&["send", "c", "--no-close"], b"x\n").code(0);
-    drop(bed.channel().reader("away", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("away", From::Oldest);
     bed.run(&["send", "c", "--no-close"], b"y\n").code(0);
     std::fs::OpenOptions::new().write(true).open(bed.segment(2)).unwrap().set_len(100).unwrap();
     let reclaim = ["watch", "--once", "--mode", "reclaim", "--grace", "0s"];
@@ -255,7 +255,7 @@ fn what_was_reclaimed_is_told_with_its_reason_and_foreign_files_stay() {
     std::fs::remove_dir_all(bed.root().join("test/c")).unwrap();
     // A channel that is to wait for its reader needs a durable one.
     bed.run(&["send", "c", "--no-close"], b"x\n").code(0);
-    drop(bed.channel().reader("later", Durability::Durable, From::Oldest).unwrap());
+    bed.absent("later", From::Oldest);
     bed.run(&["watch", "--once", "--mode", "reclaim", "--grace", "0s"], b"").code(0);
     shows(&entry.run(&bed, "ringward ls"), &["draining"]);
     bed.run(&["forget", "c", "later", "--yes"], b"").code(0);
