@@ -19,7 +19,7 @@ use tracing::debug;
 use super::mark::{mark, mark_age, unmark};
 use super::{Action, Watchdog};
 use crate::chain::{self, Found as Generation, Standing};
-use crate::namespace::ChannelDir;
+use crate::namespace::{ChannelDir, open_files};
 use crate::observer::Observer;
 use crate::owner::Whereabouts;
 use crate::verdict::{Evidence, Verdict};
@@ -140,7 +140,9 @@ impl Watchdog {
         evidence.writer_held = segment.writer_held().map_or(true, |held| held == Held::Exclusive);
         evidence.presence_held = held(segment.file(), PRESENCE_BYTE);
         evidence.readers_held = readers_held(segment.file());
-        match chain::elders(dir, numbers.last().copied().unwrap_or(0), self.setup.namespace.trust()) {
+        // Listed a moment ago: nothing older comes to be meanwhile.
+        let older = numbers.iter().copied().take(numbers.len().saturating_sub(1));
+        match open_files(dir, older, self.setup.namespace.trust()) {
             Ok(elders) => evidence.readers_held += elders.iter().map(|elder| readers_held(elder)).sum::<usize>(),
             Err(error) => {
                 evidence.error = Some(format!("cannot open older generations: {error}"));

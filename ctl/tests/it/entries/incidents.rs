@@ -1,12 +1,57 @@
 //! The first that operators meet: stalled, orphaned, corrupt, full, owned by another.
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
 use nix::sys::signal::Signal;
 use ringward_recovery::{Channel, Config, From};
 use serde_json::Value;
 
 use super::common::text;
-use super::{entry, live, shows, stop, writer};
+use super::{RUNBOOK, entry, live, shows, stop, writer};
 use crate::bed::{Bed, lines};
+
+/// Its blocks as they stand there, in a shell. `ringward` is one that knows this test's namespace.
+#[test]
+fn the_first_minute_is_followed_word_by_word() {
+    let bed = Bed::new();
+    let mut stuck = writer(&bed, &[]);
+    bed.absent("d", From::Oldest);
+    stuck.feed(&lines(0..3));
+    bed.until_next(3);
+    stop(&bed, &stuck);
+    let (bin, home) = (bed.root().join("bin"), bed.root().join("home"));
+    for dir in [&bin, &home] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let program = bin.join("ringward");
+    let tool = env!("CARGO_BIN_EXE_ringward");
+    std::fs::write(&program, format!("#!/bin/sh\nexec {tool} \"$@\" --namespace test\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let shell = |script: &str| {
+        let script = script.replace("/dev/shm/ringward-$(id -u)", &bed.root().join("test").display().to_string());
+        let mut command = Command::new("sh");
+        command.args(["-c", &script.replace("CHANNEL", "c")]).envs([("PATH", &path)]).env("HOME", &home);
+        command.env("RINGWARD_ROOT", bed.root()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        bed.spawn(command).wait()
+    };
+    let section = RUNBOOK.split("\n## First minute\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let blocks: Vec<&str> = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    let [what, hurts, memory, nobodys, evidence] = blocks[..] else { panic!("{blocks:?}") };
+    shows(&text(shell(what).code(0)), &["VERDICT", "c  ", "stalled", &stuck.pid().to_string(), "[d]+3"]);
+    shows(&text(shell(hurts).code(0)), &["verdict: stalled [RW-WD-STALLED]"]);
+    // What it says of this machine is another matter.
+    shows(&text(shell(memory)), &[" space ", " membarrier "]);
+    shows(&text(shell(nobodys).code(0)), &["Nothing to take away."]);
+    shell(evidence).code(0);
+    let kept: Value = serde_json::from_slice(&std::fs::read(home.join("c.json")).unwrap()).unwrap();
+    assert_eq!(kept["next_sequence"], 3);
+    assert!(section.contains("`ringward check ~/CHANNEL.kept`"));
+    shows(&text(shell("ringward check ~/CHANNEL.kept").code(0)), &["nothing remarkable"]);
+    let restored = text(shell("ringward restore ~/CHANNEL.snapshot --verify").code(0));
+    shows(&restored, &["3 records"]);
+}
 
 #[test]
 fn a_stalled_writer_is_superseded_and_a_standby_goes_on() {
