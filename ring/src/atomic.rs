@@ -56,6 +56,14 @@ pub(crate) enum Weak {
     TurnInTwoSteps,
     /// The writer takes its new limit without a second look at the table.
     OneLook,
+    /// Each record of a batch is published when it is added.
+    BatchInPieces,
+    /// What was staged and given up stays staged.
+    GivenUpKept,
+    /// The reader takes "closed" for "drained".
+    ClosedIsDrained,
+    /// A bell is turned and nobody woken.
+    WakeForgotten,
 }
 
 /// Whether the running model thread does without `what`. Never, outside models: the compiler drops the branch.

@@ -522,6 +522,9 @@ impl<M: Memory> Reader<M> {
         {
             return self.advance_to(mark);
         }
+        if state == State::CLOSED && (weakened(Weak::ClosedIsDrained) || canary!("closed-is-drained")) {
+            return Ok(Some(Taken::End { at: self.next, state }));
+        }
         match end() {
             Ok(End::At(end)) if self.in_ring(end) => {
                 self.limit = end;

@@ -42,7 +42,7 @@ pub(crate) fn ring_now<M: Memory>(memory: &M, bell: &AtomicU32, waiters: &Atomic
         waiters.store(0, Ordering::Relaxed);
     }
     turn(bell);
-    if !canary!("wake-forgotten") {
+    if !weakened(Weak::WakeForgotten) && !canary!("wake-forgotten") {
         memory.wake(bell);
     }
 }

@@ -697,7 +697,7 @@ impl<M: Memory> Batch<'_, M> {
     /// As [`Writer::try_push`]; after `Full` publish what there is and go on with a new batch.
     pub fn push(&mut self, record_type: u32, payload: &[u8]) -> Result<u64, PushError> {
         let staged = self.writer.stage(record_type, payload);
-        if canary!("batch-in-pieces") {
+        if weakened(Weak::BatchInPieces) || canary!("batch-in-pieces") {
             self.writer.publish()?;
         }
         staged
@@ -721,7 +721,9 @@ impl<M: Memory> Batch<'_, M> {
 impl<M: Memory> Drop for Batch<'_, M> {
     fn drop(&mut self) {
         // What was published is equal to what is staged; anything else is discarded.
-        self.writer.staged = self.writer.own.published;
+        if !weakened(Weak::GivenUpKept) && !canary!("given-up-kept") {
+            self.writer.staged = self.writer.own.published;
+        }
     }
 }
 

@@ -60,6 +60,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "before its batch was published",
     ),
     canary(
+        "given-up-kept",
+        "a batch that was dropped is published with the next record",
+        test(Models, "model::batch::a_batch_is_taken_without_a_break"),
+        "not whole",
+    ),
+    canary(
         "checksum-not-verified",
         "a record passes whatever its checksum is",
         test(RingIt, "damage::every_flipped_bit_of_a_record_costs_that_record_alone"),
@@ -266,6 +272,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "the successor is stored, not swapped in",
         test(Models, "model::fence::one_successor"),
         "two successors",
+    ),
+    canary(
+        "closed-is-drained",
+        "a reader takes a closed generation for a drained one",
+        test(Models, "model::close::close_against_a_reader_that_looks"),
+        "closed with records left behind",
     ),
     canary(
         "end-not-clamped",

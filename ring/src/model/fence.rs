@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::heap::{Heap, Look, SPAN, Wish, drain, look, push_next, wait_for};
+use super::heap::{Heap, Look, SPAN, Wish, drain, look, push_next};
 use super::{Depth, expect_violation, explore};
 use crate::atomic::{Weak, weaken};
 use crate::cursor::{self, Reading};
@@ -258,31 +258,6 @@ fn one_successor() {
         assert_eq!(other.join().unwrap(), mine, "two successors");
         assert_eq!(succession::decide_nobody(&heap), mine, "nobody, although somebody follows");
         if mine == Ok(Successor::Segment(ids[0])) { "first" } else { "second" }.to_owned()
-    });
-}
-
-/// The writer pushes and closes; a reader waits for the end, asleep if need be.
-#[test]
-fn close_against_a_reader() {
-    const OUTCOMES: &[(&str, &str)] = &[
-        ("slept 0", "everything was there, or the bell moved"),
-        ("slept 1", "it was woken by the push or by the close"),
-        ("slept 2", "it was woken by the push and by the close"),
-    ];
-    explore(Depth::Switches(3), OUTCOMES, || {
-        let heap = Heap::new(RING);
-        let mut reader = heap.reader(0);
-        let mut writer = heap.writer();
-        let closing = thread::spawn(move || {
-            assert_eq!(push_next(&mut writer), Ok(0));
-            assert_eq!(writer.close(), Ok(()));
-            assert_eq!(push_next(&mut writer), Err(PushError::Fenced));
-        });
-        assert_eq!(wait_for(&mut reader), Look::Got(0));
-        assert_eq!(wait_for(&mut reader), Look::End(1));
-        closing.join().unwrap();
-        assert_eq!(succession::state(&heap), State::CLOSED);
-        format!("slept {}", heap.slept().0)
     });
 }
 

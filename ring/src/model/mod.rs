@@ -15,6 +15,8 @@
 //! cargo test --release -p ringward-ring --features loom --lib model::
 //! ```
 
+mod batch;
+mod close;
 mod fence;
 mod heap;
 mod hostile;

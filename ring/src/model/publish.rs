@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::heap::{Heap, Look, Wish, drain, look, payload, push_next};
+use super::heap::{Heap, Look, Wish, drain, look, push_next};
 use super::{Depth, expect_violation, explore};
 use crate::atomic::{Weak, weaken};
 use crate::writer::PushError;
@@ -82,38 +82,4 @@ fn without_release_at_release() {
 #[should_panic(expected = "Causality violation")]
 fn without_acquire_of_the_table() {
     expect_violation(Depth::All, || three_through_two(RING, &[Weak::Fences, Weak::Acquires], LIGHT));
-}
-
-/// A batch of two, after a reservation that is given up and one that is committed.
-#[test]
-fn batch_and_reservation() {
-    const OUTCOMES: &[(&str, &str)] = &[
-        ("saw [0, 0]", "neither is there yet"),
-        ("saw [0, 1]", "the reservation is committed, the batch is not published"),
-        ("saw [0, 3]", "everything came between the two looks"),
-        ("saw [1, 1]", "the reservation is committed, the batch is not published"),
-        ("saw [1, 3]", "the batch came as a whole"),
-        ("saw [3, 3]", "all was there at the first look"),
-    ];
-    explore(Depth::All, OUTCOMES, || {
-        let heap = Heap::new(Wish { records: 4, ..RING });
-        let mut reader = heap.reader(0);
-        let mut writer = heap.writer();
-        let pushing = thread::spawn(move || {
-            let mut given_up = writer.reserve(1, 8).unwrap();
-            given_up.fill(&payload(9)).unwrap();
-            given_up.abort();
-            let mut kept = writer.reserve(1, 8).unwrap();
-            kept.fill(&payload(0)).unwrap();
-            assert_eq!(kept.commit(), Ok(0));
-            let mut batch = writer.batch();
-            batch.push(1, &payload(1)).unwrap();
-            batch.push(1, &payload(2)).unwrap();
-            assert_eq!(batch.publish(), Ok(1..3));
-        });
-        let seen = [(); 2].map(|()| drain(&mut reader));
-        pushing.join().unwrap();
-        assert_eq!(drain(&mut reader), 3);
-        format!("saw {seen:?}")
-    });
 }
