@@ -498,7 +498,8 @@ impl<M: Memory> Writer<M> {
                 continue;
             }
             // E2:load
-            let claimed = cursor::position(&shared.cursor.position).filter(|p| *p <= published);
+            let claimed =
+                cursor::position(&shared.cursor.position).filter(|p| *p <= published || canary!("claim-not-bounded"));
             let position = match claimed {
                 Some(p) if !known.occupied => p,
                 // E7:writer: a newcomer that took the slot while nobody looked may begin further back; then its whole

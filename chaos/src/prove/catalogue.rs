@@ -152,6 +152,12 @@ pub(super) const CATALOGUE: &[Canary] = &[
         "nothing holds it back",
     ),
     canary(
+        "claim-not-bounded",
+        "a reader is believed that says to have read what was not published yet",
+        test(RingIt, "hostile::what_a_hostile_reader_said_when_it_was_alone_costs_no_newcomer_a_record"),
+        "reason: Overrun",
+    ),
+    canary(
         "living-reader-reclaimed",
         "the slot of a living reader is taken back",
         test(

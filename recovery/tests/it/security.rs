@@ -87,6 +87,10 @@ fn another_user_gets_at_nothing_of_a_private_namespace() {
     let reader = durable(&channel, "d");
     push_text(&mut writer, 0..2);
     let before = std::fs::metadata(bed.path(1)).unwrap();
+    // Three walls, and each would do.
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+    let channels = bed.namespace.path().join("c");
+    assert_eq!([mode(bed.namespace.path()), mode(&channels), mode(&bed.path(1))], [0o700, 0o700, 0o600]);
     let said = all_said(nobody(&bed, "tries-everything", NOBODY));
     assert_eq!(said.last().map(String::as_str), Some("tried 26 ways"), "{said:?}");
     assert_eq!(said.len(), 1, "it got in: {said:?}");
@@ -192,9 +196,11 @@ fn a_group_is_let_in_as_far_as_the_mode_says() {
             assert_eq!(status.code(), Some(DONE), "{mode:o}, group {group}: {status:?}, {looked}, {joined}");
         }
         let file = std::fs::metadata(team.path().join("c/00000001.ring")).unwrap();
-        let dir = std::fs::metadata(team.path().join("c")).unwrap();
         assert_eq!((file.mode() & 0o777, file.gid()), (mode, TEAM));
-        assert_eq!((dir.mode() & 0o777, dir.gid()), (mode | 0o700 | (mode & 0o444) >> 2, TEAM));
+        for dir in [team.path().join("c"), team.path().to_owned()] {
+            let dir = std::fs::metadata(dir).unwrap();
+            assert_eq!((dir.mode() & 0o777, dir.gid()), (mode | 0o700 | (mode & 0o444) >> 2, TEAM));
+        }
     }
 }
 
@@ -208,7 +214,7 @@ fn read_locks_on_every_byte_cost_newcomers_their_places_while_they_are_held() {
     let mut writer = channel.writer().unwrap();
     let mut reader = durable(&channel, "d");
     push_text(&mut writer, 0..1);
-    let hostile = holds_all(&bed, MAX_SLOTS as usize); // all but the writer's byte and the living reader's, and the presence byte
+    let hostile = holds_all(&bed, 1, MAX_SLOTS as usize); // all but the writer's byte and the living reader's, and the presence byte
     let error = channel.reader("new", Durability::Ephemeral, From::Latest).unwrap_err();
     assert!(matches!(error, OpenError::Join(_)), "{error}");
     for n in 1..200 {
@@ -217,6 +223,7 @@ fn read_locks_on_every_byte_cost_newcomers_their_places_while_they_are_held() {
     }
     assert_eq!(verdict(&reclaim(channel.namespace())), Verdict::Live);
     drop(writer);
+    assert!(lock::try_lock(hostile.as_fd(), WRITER_BYTE, Mode::Shared).unwrap(), "and byte 0, as soon as it is free");
     assert_eq!(verdict(&reclaim(channel.namespace())), Verdict::Draining, "not taken away while somebody holds it");
     let mut writer = channel.writer().unwrap();
     assert_eq!(writer.generation(), 2, "nor is the succession held up");
@@ -224,6 +231,17 @@ fn read_locks_on_every_byte_cost_newcomers_their_places_while_they_are_held() {
     writer.push(0, b"200").unwrap();
     assert_eq!((take_one(&mut reader), take_one(&mut reader), take_one(&mut new)), (199, 200, 200));
     drop(hostile);
+    // Nobody is left but who holds the locks: while it does, the channel stays.
+    let hostile = holds_all(&bed, 2, MAX_SLOTS as usize - 1); // all but the writer's and the two readers'
+    reader.forget();
+    drop((writer, new));
+    for _ in 0..3 {
+        let verdict = verdict(&reclaim(channel.namespace()));
+        assert_eq!((verdict, bed.names()), (Verdict::Draining, vec!["00000002.ring".to_owned()]));
+    }
+    drop(hostile);
+    reclaim(channel.namespace());
+    assert_eq!(bed.entries(), [] as [&str; 0]);
 }
 
 #[test]
@@ -234,7 +252,7 @@ fn read_locks_keep_a_dead_ephemeral_reader_in_the_way_while_they_are_held() {
     let mut writer = channel.writer().unwrap();
     let dead = channel.reader("e", Durability::Ephemeral, From::Latest).unwrap();
     drop(dead);
-    let hostile = holds_all(&bed, MAX_SLOTS as usize + 1);
+    let hostile = holds_all(&bed, 1, MAX_SLOTS as usize + 1);
     let mut pushed = 0;
     let full = loop {
         match writer.push(0, b"round the ring") {
@@ -250,9 +268,9 @@ fn read_locks_keep_a_dead_ephemeral_reader_in_the_way_while_they_are_held() {
     }
 }
 
-/// Locks every byte of generation 1 that can be had by a descriptor that only reads.
-fn holds_all(bed: &Bed, expected: usize) -> File {
-    let hostile = File::open(bed.path(1)).unwrap();
+/// Locks every byte of a generation that can be had by a descriptor that only reads.
+fn holds_all(bed: &Bed, generation: u64, expected: usize) -> File {
+    let hostile = File::open(bed.path(generation)).unwrap();
     let bytes = (READER_BYTE..READER_BYTE + u64::from(MAX_SLOTS)).chain([PRESENCE_BYTE, WRITER_BYTE]);
     let held = bytes.filter(|byte| lock::try_lock(hostile.as_fd(), *byte, Mode::Shared).unwrap()).count();
     assert_eq!(held, expected);
@@ -286,6 +304,7 @@ fn a_name_that_can_be_guessed_gives_an_attacker_nothing() {
     symlink(&trap, bed.path(2)).unwrap();
     let error = channel.writer().unwrap_err();
     assert!(error.to_string().contains("symbolic link"), "{error}");
+    assert_eq!(std::fs::read_link(bed.path(2)).unwrap(), trap, "nor replaced");
     assert_eq!(std::fs::metadata(&trap).unwrap().len(), 0);
     std::fs::remove_file(bed.path(2)).unwrap();
     let writer = channel.writer().unwrap();

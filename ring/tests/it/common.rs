@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use ringward_ring::build::{Place, Prepared, Spec};
 use ringward_ring::identity::Owner;
@@ -91,5 +93,22 @@ pub(crate) fn random(seed: u64) -> impl FnMut(u64) -> u64 {
         state ^= state >> 7;
         state ^= state << 17;
         (state >> 11) % below
+    }
+}
+
+/// Ends this process if a test hangs: the alarm of every test that could. Dropping it calls it off.
+pub(crate) struct Alarm(#[allow(dead_code)] Sender<()>);
+
+impl Alarm {
+    pub(crate) fn new() -> Alarm {
+        let (sender, receiver) = channel::<()>();
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        std::thread::spawn(move || {
+            if receiver.recv_timeout(Duration::from_secs(300)) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("HANG: the test {name} did not end in five minutes");
+                std::process::abort();
+            }
+        });
+        Alarm(sender)
     }
 }

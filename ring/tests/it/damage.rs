@@ -118,6 +118,29 @@ fn a_slot_freed_by_a_stray_store_still_holds_the_writer_back() {
     }
 }
 
+/// A position that no reader can have, stored over a living reader's: the writer goes by the one that it knew.
+#[test]
+fn a_position_that_can_not_be_still_holds_the_writer_back() {
+    for (ahead, word) in [(true, 32), (true, 4096), (false, 1), (false, 1 << 60), (false, u64::MAX)] {
+        let bed = Bed::new();
+        let mut writer = bed.writer(&spec(4096));
+        let mut reader = bed.reader("r", Kind::EPHEMERAL, From::Latest);
+        let mut pushed = 0;
+        while writer.try_push(0, &[7; 100]).is_ok() {
+            pushed += 1;
+        }
+        let lie = if ahead { writer.published().position + word } else { word };
+        file(&bed).write_all_at(&lie.to_le_bytes(), 4096 + 256 + 8).unwrap();
+        assert!(writer.try_push(0, &[7; 100]).is_err(), "{lie}");
+        let mut buf = [0; 128];
+        for sequence in 0..pushed {
+            assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: got, .. }) if got == sequence));
+        }
+        reader.release(); // mends it
+        assert_eq!(writer.try_push(0, &[7; 100]), Ok(pushed));
+    }
+}
+
 #[test]
 fn a_durable_slot_ahead_of_its_writer_starts_over_with_what_is_there() {
     let bed = Bed::new();

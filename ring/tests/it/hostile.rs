@@ -13,9 +13,9 @@ use ringward_ring::reader::{GapReason, Taken};
 use ringward_ring::segment::Access;
 use ringward_ring::table::From;
 use ringward_ring::word::{Kind, SegmentId, SlotState};
-use ringward_ring::writer::PushError;
+use ringward_ring::writer::{PushError, Writer};
 
-use crate::common::{Bed, random, spec};
+use crate::common::{Alarm, Bed, random, spec};
 
 /// Words that mean something somewhere, or nothing.
 fn words(published: Mark) -> [u64; 12] {
@@ -111,6 +111,51 @@ fn what_a_hostile_reader_writes_into_its_own_slot_costs_nobody_a_record() {
     }
 }
 
+/// It is alone for a while and says what it likes of where it stands: the writer grants itself no room by that which a newcomer needs.
+#[test]
+fn what_a_hostile_reader_said_when_it_was_alone_costs_no_newcomer_a_record() {
+    let mut lied = 0;
+    for seed in 0..40 {
+        let mut chance = random(seed);
+        let bed = Bed::new();
+        let mut writer = bed.writer(&spec(4096));
+        let hostile = bed.reader("hostile", Kind::EPHEMERAL, From::Latest);
+        let slot = hostile.slot();
+        let hostile = hostile.abandon();
+        let segment = hostile.identity().segment;
+        let mut pushed = 0;
+        let mut push = |writer: &mut Writer<_>| match writer.try_push(7, &payload(pushed)) {
+            Ok(sequence) => {
+                assert_eq!(sequence, pushed, "seed {seed}");
+                pushed += 1;
+            }
+            Err(PushError::Full { .. }) => {}
+            Err(other) => panic!("seed {seed}: {other}"),
+        };
+        for _ in 0..200 {
+            store(&hostile.slots()[slot], writer.published(), segment, &mut chance);
+            lied +=
+                u32::from(hostile.slots()[slot].cursor.position.load(Ordering::Relaxed) > writer.published().position);
+            push(&mut writer);
+        }
+        // It stands where it said last, and lets a newcomer in.
+        let mut victim = bed.reader("victim", Kind::EPHEMERAL, From::Latest);
+        let mut next = victim.next().sequence;
+        assert_eq!(next, writer.published().sequence, "seed {seed}");
+        for _ in 0..300 {
+            push(&mut writer);
+        }
+        let mut buf = [0; 64];
+        while let taken @ (Taken::Record { .. } | Taken::Gap { .. }) = victim.try_recv(&mut buf).unwrap() {
+            assert!(matches!(taken, Taken::Record { sequence, .. } if sequence == next), "seed {seed}: {taken:?}");
+            assert_eq!(buf[..40], payload(next), "seed {seed}");
+            next += 1;
+        }
+        assert_eq!(next, pushed, "seed {seed}: all that was acknowledged");
+    }
+    assert!(lied > 100, "inconclusive: it stood in front of what was published {lied} times only");
+}
+
 /// Another's slot: what is lost by it is told, with the exact count, and is never replaced by something else.
 #[test]
 fn what_a_hostile_reader_writes_into_anothers_slot_is_told_as_a_gap() {
@@ -158,6 +203,7 @@ fn what_a_hostile_reader_writes_into_anothers_slot_is_told_as_a_gap() {
 /// A doorbell of zeros, waiters that are never cleared, or always: the writer waits no longer than it was told to, and goes on.
 #[test]
 fn a_hostile_space_doorbell_keeps_no_writer_for_ever() {
+    let _alarm = Alarm::new();
     let bed = Bed::new();
     let mut writer = bed.writer(&spec(4096));
     writer.set_spin(0);
