@@ -587,7 +587,8 @@ impl Reader {
         let newest =
             self.dir.generations().ok().and_then(|numbers| numbers.last().copied()).filter(|n| *n > generation);
         let gone = match newest {
-            None => succession::state(ours) != State::CLOSED,
+            // In a directory that was removed nobody can follow; whether somebody goes on in a new one, `check_removed` finds out.
+            None => succession::state(ours) != State::CLOSED && self.dir.named().unwrap_or(true),
             Some(number) => match chain::find(&self.dir, number, Access::Inspect, self.channel.namespace().trust()) {
                 Ok(Found::Segment(newest)) => {
                     generation = number;

@@ -14,6 +14,7 @@ mod attacks_refusals;
 mod attacks_steps;
 mod common;
 mod glances;
+mod heals;
 mod life;
 mod life_model;
 mod lost;
