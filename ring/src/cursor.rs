@@ -145,3 +145,97 @@ pub(crate) fn position(word: &AtomicU64) -> Option<u64> {
     let position = word.load(Ordering::Acquire);
     (position.is_multiple_of(ALIGN) && position < MAX_POSITION * 2).then_some(position)
 }
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const SEGMENT: SegmentId = SegmentId(0x0123_4567_89ab_97e2);
+
+    fn mark(position: u64, sequence: u64) -> Mark {
+        Mark { position, sequence }
+    }
+
+    /// A cursor whose checkpoints hold these marks, each with its right check; `None` is all zeros.
+    fn cursor(position: u64, marks: [Option<Mark>; 2]) -> Cursor {
+        let word = AtomicU64::new;
+        let checkpoints = marks.map(|mark| {
+            let found = mark.unwrap_or_default();
+            let check = mark.map_or(0, |mark| check(mark, SEGMENT));
+            Checkpoint { position: word(found.position), sequence: word(found.sequence), check: word(check) }
+        });
+        Cursor { position: word(position), checkpoints }
+    }
+
+    #[rstest]
+    #[case::the_first(mark(0, 0), true)]
+    #[case::the_last(mark(2 * MAX_POSITION - ALIGN, MAX_SEQUENCE - 1), true)]
+    #[case::between_borders(mark(ALIGN + 8, 5), false)]
+    #[case::position_beyond_all(mark(2 * MAX_POSITION, 5), false)]
+    #[case::sequence_beyond_all(mark(ALIGN, MAX_SEQUENCE), false)]
+    fn only_what_is_possible_is_believed_however_well_it_checks(#[case] at: Mark, #[case] possible: bool) {
+        let shared = cursor(at.position, [None, Some(at)]);
+        let reading = if possible { Reading::Sound(at) } else { Reading::Damaged };
+        assert_eq!(read(&shared, SEGMENT), reading);
+        assert_eq!(marks(&shared, SEGMENT), [None, possible.then_some(at)]);
+        assert_eq!(vouched(&shared, at.position, SEGMENT), possible);
+    }
+
+    #[test]
+    fn a_position_is_a_border_below_the_highest_or_none() {
+        for (found, possible) in [
+            (0, true),
+            (ALIGN, true),
+            (2 * MAX_POSITION - ALIGN, true),
+            (2 * MAX_POSITION, false),
+            (2 * MAX_POSITION + ALIGN, false),
+            (ALIGN + 1, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(position(&AtomicU64::new(found)), possible.then_some(found), "{found:#x}");
+        }
+    }
+
+    #[test]
+    fn only_a_checkpoint_of_that_very_position_that_checks_vouches_for_it() {
+        let shared = cursor(64, [Some(mark(32, 1)), Some(mark(64, 2))]);
+        assert_eq!([0, 32, 64, 96].map(|at| vouched(&shared, at, SEGMENT)), [false, true, true, false]);
+        shared.checkpoints[1].check.fetch_xor(1, Ordering::Relaxed);
+        assert_eq!([32, 64].map(|at| vouched(&shared, at, SEGMENT)), [true, false]);
+        assert!(!vouched(&shared, 32, SegmentId(SEGMENT.0 + 1)), "another segment's");
+    }
+
+    /// The slots are written in turn: either can hold the higher one.
+    #[test]
+    fn of_a_damaged_position_the_lower_and_the_higher_checkpoint_are_told_apart_in_either_slot() {
+        let (lower, higher) = (mark(64, 2), mark(4096, 9));
+        for checkpoints in [[lower, higher], [higher, lower]] {
+            let shared = cursor(64 ^ 1 << 20, checkpoints.map(Some));
+            assert_eq!(read(&shared, SEGMENT), Reading::Checkpoints { lower, higher });
+            assert_eq!(marks(&shared, SEGMENT), checkpoints.map(Some));
+        }
+        let alone = Reading::Checkpoints { lower: higher, higher };
+        assert_eq!(read(&cursor(0, [Some(higher), None]), SEGMENT), alone);
+        assert_eq!(read(&cursor(0, [None, Some(higher)]), SEGMENT), alone);
+    }
+
+    /// Killed between any two stores of a publication, the old position still finds its own checkpoint.
+    #[test]
+    fn the_checkpoint_of_what_is_published_is_never_the_one_that_is_overwritten() {
+        let shared = cursor(0, [None, None]);
+        let mut own = OwnCursor::start(&shared, mark(0, 7), SEGMENT);
+        for i in 1..5 {
+            let before = own.published;
+            own.publish(&shared, mark(i * ALIGN, 7 + i), SEGMENT);
+            assert_eq!(read(&shared, SEGMENT), Reading::Sound(own.published));
+            assert!(vouched(&shared, before.position, SEGMENT), "publication {i} took the checkpoint in front of it");
+        }
+        // Whoever takes the cursor over goes on so, in whichever slot the last one stopped.
+        for i in 5..8 {
+            let before = own.published;
+            own = OwnCursor::start(&shared, mark(i * ALIGN, 7 + i), SEGMENT);
+            assert!(vouched(&shared, before.position, SEGMENT), "owner {i} took the checkpoint of the one before");
+        }
+    }
+}
