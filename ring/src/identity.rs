@@ -301,3 +301,121 @@ impl Identity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn sound() -> Identity {
+        Identity {
+            minor: MINOR,
+            geometry: Geometry { page: MIN_PAGE, slots: 4, capacity: 8192 },
+            record_limit: 1000,
+            checksum: Checksum::FULL,
+            features: Features::default(),
+            schema: 1,
+            channel: 2,
+            generation: 3,
+            segment: SegmentId::from_random(0x1122_3344_5566_7788),
+            first_sequence: 10,
+            predecessor: Some(Predecessor { segment: SegmentId::from_random(1 << 20), end: Some(96) }),
+            owner: Owner { pid: 4, pid_namespace: 5, start: 6, boot: [7; 16] },
+            created: 8,
+            beat_interval: 9,
+        }
+    }
+
+    /// The block with `bytes` at `at`, under a checksum that holds.
+    fn with(at: usize, bytes: &[u8]) -> [u8; IDENTITY_LEN] {
+        let mut block = sound().encode();
+        block[at..at + bytes.len()].copy_from_slice(bytes);
+        let crc = crc32c(&block[..IDENTITY_LEN - 4]);
+        block[IDENTITY_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+        block
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        for predecessor in [sound().predecessor, None, sound().predecessor.map(|p| Predecessor { end: None, ..p })] {
+            let identity = Identity { predecessor, ..sound() };
+            assert_eq!(UnverifiedIdentity(&identity.encode()).verify(), Ok(identity));
+        }
+    }
+
+    #[rstest]
+    #[case::header_len("header length", 12, &[255u32, 257, 0], &[256])]
+    #[case::page("page unit", 16, &[0, 2048, MIN_PAGE + 1, 3 * MIN_PAGE, 2 * MAX_PAGE], &[MIN_PAGE, 2 * MIN_PAGE])]
+    #[case::slots("number of reader slots", 20, &[0, MAX_SLOTS + 1], &[1, MAX_SLOTS])]
+    #[case::record_limit("record limit", 32, &[4096 - 23, u32::MAX], &[0, 4096 - 24])]
+    #[case::checksum("checksum kind", 36, &[0, 7], &[Checksum::HEADER.0])]
+    fn a_word_that_no_segment_has_is_refused_by_its_name(
+        #[case] what: &'static str,
+        #[case] at: usize,
+        #[case] bad: &[u32],
+        #[case] good: &[u32],
+    ) {
+        for word in bad {
+            let refused = IdentityError::Field { what, found: (*word).into() };
+            assert_eq!(UnverifiedIdentity(&with(at, &word.to_le_bytes())).verify(), Err(refused));
+        }
+        for word in good {
+            assert!(UnverifiedIdentity(&with(at, &word.to_le_bytes())).verify().is_ok(), "{what}: {word}");
+        }
+    }
+
+    #[rstest]
+    #[case::capacity("capacity", 24, &[0, 2048, 12288, 2 * MAX_CAPACITY, MAX_CAPACITY + 1], &[MIN_CAPACITY, MAX_CAPACITY])]
+    #[case::generation("generation", 64, &[0], &[1, u64::MAX])]
+    #[case::segment("segment id", 72, &[0, 1, sound().segment.0 ^ 1], &[SegmentId::from_random(9 << 20).0])]
+    #[case::first_sequence("first sequence", 80, &[MAX_SEQUENCE, u64::MAX], &[0, MAX_SEQUENCE - 1])]
+    #[case::predecessor("predecessor id", 88, &[1, sound().segment.0 ^ 1 << 60], &[0, sound().segment.0])]
+    #[case::end("predecessor's end", 96, &[33, 2 * MAX_POSITION, u64::MAX - 31], &[0, 2 * MAX_POSITION - ALIGN, u64::MAX])]
+    fn a_long_word_that_no_segment_has_is_refused_by_its_name(
+        #[case] what: &'static str,
+        #[case] at: usize,
+        #[case] bad: &[u64],
+        #[case] good: &[u64],
+    ) {
+        for word in bad {
+            let refused = IdentityError::Field { what, found: *word };
+            assert_eq!(UnverifiedIdentity(&with(at, &word.to_le_bytes())).verify(), Err(refused));
+        }
+        for word in good {
+            assert!(UnverifiedIdentity(&with(at, &word.to_le_bytes())).verify().is_ok(), "{what}: {word:#x}");
+        }
+    }
+
+    #[test]
+    fn a_capacity_holds_at_least_one_page_unit() {
+        let mut block = with(16, &(4 * MIN_PAGE).to_le_bytes());
+        let found = UnverifiedIdentity(&block).verify();
+        assert_eq!(found, Err(IdentityError::Field { what: "capacity", found: 8192 }));
+        block = Identity { geometry: Geometry { page: 4 * MIN_PAGE, slots: 1, capacity: 16384 }, ..sound() }.encode();
+        assert!(UnverifiedIdentity(&block).verify().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_feature_is_refused_only_if_it_must_be_understood() {
+        for bit in 0..64 {
+            let features = 1u64 << bit | Features::MEMBARRIER;
+            let found = UnverifiedIdentity(&with(40, &features.to_le_bytes())).verify();
+            match bit {
+                0..32 => assert_eq!(found.map(|identity| identity.features), Ok(Features(features)), "bit {bit}"),
+                _ => assert_eq!(found, Err(IdentityError::Features { missing: 1 << bit })),
+            }
+        }
+    }
+
+    #[test]
+    fn a_feature_is_there_if_its_bit_is() {
+        let both = Features(Features::MEMBARRIER | Features::LOST_PLACES);
+        assert!(both.has(Features::MEMBARRIER) && both.has(Features::LOST_PLACES));
+        assert!(!Features(Features::LOST_PLACES).has(Features::MEMBARRIER));
+        assert!(!Features::default().has(Features::MEMBARRIER));
+        assert!([Features::MEMBARRIER, Features::LOST_PLACES].iter().all(|bit| Features::KNOWN & bit == *bit));
+        for (features, membarrier) in [(both, true), (Features(Features::LOST_PLACES), false)] {
+            assert_eq!(Identity { features, ..sound() }.shape().membarrier, membarrier);
+        }
+    }
+}
