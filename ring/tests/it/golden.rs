@@ -197,7 +197,7 @@ impl Segment {
         self.put32(252, crc);
     }
 
-    fn checkpoint(&mut self, cursor: usize, turn: usize, position: u64, sequence: u64) {
+    pub fn checkpoint(&mut self, cursor: usize, turn: usize, position: u64, sequence: u64) {
         let at = cursor + 8 + turn * 24;
         let check = mark_check(position, sequence, self.id);
         self.put64(at, position);
@@ -285,7 +285,7 @@ impl Segment {
         self.put32(TABLE + 128, 3);
     }
 
-    fn flip(&mut self, at: usize, bit: u32) {
+    pub fn flip(&mut self, at: usize, bit: u32) {
         self.bytes[at] ^= 1 << bit;
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 mod damage;
 mod edges;
+mod findings;
 mod fixtures;
 mod format;
 mod golden;
