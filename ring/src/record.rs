@@ -168,6 +168,8 @@ mod tests {
         let plausible = |kind, len, position, limit| header(kind, len).plausible(&shape, position, limit);
         assert!(plausible(RecordKind::DATA, 1000, 0, 1024));
         assert!(!plausible(RecordKind::DATA, 1000, 0, 992), "beyond what was published");
+        assert!(plausible(RecordKind::DATA, 1000, 4096, 4096 + 1024));
+        assert!(!plausible(RecordKind::DATA, 1000, 4096, 4096 + 992), "beyond what was published, in the second lap");
         assert!(!plausible(RecordKind::DATA, 1001, 0, 4096), "over the channel's limit");
         assert!(!plausible(RecordKind::DATA, 1000, 4096 * 7 - 992, 1 << 20), "beyond the end of the ring");
         assert!(!plausible(RecordKind::DATA, u32::MAX, 0, 1 << 40));

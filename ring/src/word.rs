@@ -257,4 +257,29 @@ mod tests {
         assert!(EndWord(0).read(id).is_err());
         assert!(SuccessorWord(0).read().is_err());
     }
+
+    #[test]
+    fn an_end_is_a_position_that_there_can_be() {
+        use crate::layout::{ALIGN, MAX_POSITION};
+        let id = SegmentId::from_random(0x1234_5678_9abc_def0);
+        for at in [0, ALIGN, MAX_POSITION, 2 * MAX_POSITION - ALIGN] {
+            assert_eq!(EndWord::at(at, id).read(id), Ok(End::At(at)));
+        }
+        for at in [2 * MAX_POSITION, 2 * MAX_POSITION + ALIGN] {
+            assert_eq!(EndWord::at(at, id).read(id), Err(BadWord(EndWord::at(at, id).0)), "{at:#x}");
+        }
+        assert_eq!(EndWord::UNDECIDED.read(id), Ok(End::Undecided));
+        assert_eq!(EndWord::UNKNOWN.read(id), Ok(End::Unknown));
+    }
+
+    /// The words of the worked examples in `docs/FORMAT.md`, as people see them.
+    #[test]
+    fn words_are_shown_by_their_names_or_their_numbers() {
+        let id = SegmentId::from_random(0x0123_4567_89ab_cdef);
+        assert_eq!((id.to_string(), format!("{id:?}")), ("0123456789ab97e2".into(), "0123456789ab97e2".into()));
+        assert_eq!(format!("{:?}", EndWord::at(4096, id)), "EndWord(4096 bytes, tag ba7c)");
+        assert_eq!(format!("{:?} {:?}", EndWord::UNDECIDED, EndWord::UNKNOWN), "UNDECIDED UNKNOWN");
+        assert_eq!(format!("{} {:?}", State::OPEN, SlotState(7)), "OPEN SlotState(0x00000007)");
+        assert_eq!(SegmentId(0xfe).to_string(), "00000000000000fe");
+    }
 }

@@ -41,6 +41,8 @@ fn clean_with(change: impl FnOnce(&mut Segment), expected: &[Said]) {
 fn golden_findings_say_where_what_and_what_was_expected() {
     let succession = SUCCESSION_AT;
     let (data, border) = (DATA as usize, DATA as usize + 768);
+    let ended = EndWord::at(768, SegmentId(golden::clean().id)).0;
+    let next = SegmentId::from_random(golden::RANDOM[1]).0;
     for (name, expected) in [
         ("torn-record.ring", vec![note("RW-IMG-STAGED", border, 832, 768)]),
         ("torn-publish.ring", vec![note("RW-IMG-TORN", border, 832, 768)]),
@@ -58,6 +60,15 @@ fn golden_findings_say_where_what_and_what_was_expected() {
         ("closing.ring", vec![note("RW-IMG-UNDECIDED", succession + 8, State::CLOSED.0.into(), 768)]),
         ("fencing.ring", vec![note("RW-IMG-UNDECIDED", succession + 8, State::FENCING.0.into(), 768)]),
         ("unknown-end.ring", vec![damage("RW-IMG-UNKNOWN-END", succession + 8, EndWord::UNKNOWN.0, 768)]),
+        (
+            "field-state.ring",
+            vec![damage("RW-IMG-STATE", succession, (State::SUCCEEDED.0 ^ 32).into(), State::OPEN.0.into())],
+        ),
+        ("field-end.ring", vec![damage("RW-IMG-END", succession + 8, ended ^ 32, EndWord::UNDECIDED.0)]),
+        (
+            "field-successor.ring",
+            vec![damage("RW-IMG-SUCCESSOR", succession + 16, next ^ 32, SuccessorWord::UNDECIDED.0)],
+        ),
         ("field-expelled.ring", vec![damage("RW-IMG-EXPELLED", succession + 24, 32, 0b1111)]),
         ("field-slot-taken.ring", vec![damage("RW-IMG-TAKEN", SLOTS[0] + 112, 3 ^ 32, 6)]),
         ("field-slot-position.ring", vec![damage("RW-IMG-SLOT-CURSOR", SLOTS[0] + 8, 64 ^ 32, 0)]),
