@@ -145,8 +145,13 @@ fn one_flipped_bit_costs_at_most_the_record_that_it_hit() {
 
 #[test]
 fn a_ring_forged_to_be_slow_ends() {
-    // A header at every border, each with the longest payload that can be, none sound; nothing to go by but that.
-    let capacity = 1 << 22;
+    forged_to_be_slow(1 << 22, 1 << 26);
+    // A small one may be tried for a mebibyte.
+    forged_to_be_slow(1 << 14, 1 << 20);
+}
+
+/// A header at every border, each with the longest payload that can be, none sound; nothing to go by but that.
+fn forged_to_be_slow(capacity: u64, tried: u64) {
     let mut bytes = segment(1, capacity, &[]);
     let identity = identity(1, capacity);
     let end = Mark { position: capacity, sequence: 10 + capacity / 32 };
@@ -163,7 +168,21 @@ fn a_ring_forged_to_be_slow_ends() {
     let image = decode(&bytes);
     let ids: Vec<_> = image.findings.iter().map(Finding::id).collect();
     assert_eq!(ids, ["RW-IMG-CRC", "RW-IMG-BUDGET"]);
+    let budget = image.findings[1];
+    assert_eq!((budget.offset, budget.found, budget.expected), (data as u64, tried, tried));
     assert_eq!(image.totals.lost, capacity / 32);
+}
+
+#[test]
+fn who_damaged_most_of_a_ring_did_not_forge_it() {
+    let mut bytes = segment(1, 1 << 16, &[6000; 10]);
+    let data = identity(1, 1 << 16).geometry.data_at() as usize;
+    for record in 0..9 {
+        bytes[data + record * record_len(6000) as usize + 100] ^= 1;
+    }
+    let image = decode(&bytes);
+    assert_eq!((image.totals.records, image.totals.lost), (1, 9));
+    assert!(image.findings.iter().all(|finding| finding.what != FindingKind::Budget), "{:?}", image.findings);
 }
 
 #[test]
@@ -178,6 +197,63 @@ fn findings_are_bounded() {
     assert_eq!(image.findings.len(), MAX_FINDINGS + 1);
     assert_eq!(image.findings.last().map(Finding::id), Some("RW-IMG-MORE"));
     assert_eq!((image.totals.records, image.totals.lost), (1024, 1024));
+}
+
+/// Whole pages of zeros, and no others, are told with the first of them.
+#[test]
+fn pages_of_zeros_in_the_data_are_told_with_their_place() {
+    let whole = segment(1, 1 << 14, &[1000; 15]);
+    let data = identity(1, 1 << 14).geometry.data_at();
+    for (from, to, told) in [
+        (4096, 8192, Some((4096, 4096))),
+        (4096, 12288, Some((4096, 8192))),
+        (4000, 8200, Some((4096, 4096))),
+        (8192, 12288, Some((8192, 4096))),
+        (0, 4096, Some((0, 4096))),
+        (4100, 12200, None),
+        (4097, 8193, None),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[(data + from) as usize..(data + to) as usize].fill(0);
+        let (findings, ..) = look(&bytes);
+        let zeros: Vec<_> = findings.iter().filter(|f| f.what == FindingKind::Zeroed).collect();
+        let found: Vec<_> = zeros.iter().map(|f| (f.offset - data, f.found)).collect();
+        assert_eq!(found, Vec::from_iter(told), "{from} to {to}");
+    }
+}
+
+/// With the most slots the table has three pages: one of them lost costs the slots in it, and no others.
+#[test]
+fn a_page_of_zeros_in_the_table_is_told_with_its_place() {
+    let bytes = segment(64, 4096, &[1]);
+    let table = identity(64, 4096).geometry.table_at();
+    let slot = |slot: u64| table + 256 + slot * 128;
+    for page in 0..3 {
+        let mut bytes = bytes.clone();
+        // In the last slot of each page something else is wrong too.
+        for last in [29, 61, 63] {
+            bytes[slot(last) as usize] ^= 1;
+        }
+        let at = table + page * 4096;
+        bytes[at as usize..][..4096].fill(0);
+        let (findings, ..) = look(&bytes);
+        let zeros: Vec<_> = findings.iter().filter(|f| f.what == FindingKind::Zeroed).map(|f| f.offset).collect();
+        assert_eq!(zeros, [at], "page {page}");
+        let others: Vec<_> =
+            [29, 61, 63].map(slot).into_iter().filter(|slot| !(at..at + 4096).contains(slot)).collect();
+        let told: Vec<_> = findings.iter().filter(|f| f.id() == "RW-IMG-SLOT-STATE").map(|f| f.offset).collect();
+        assert_eq!(told, others, "page {page}");
+        assert_eq!(findings.len(), 3, "{findings:?}");
+    }
+}
+
+#[test]
+fn with_the_most_slots_every_expelled_bit_is_one_of_them() {
+    let mut bytes = segment(64, 4096, &[1]);
+    bytes[SUCCESSION_AT + 24..][..8].fill(0xff);
+    let image = decode(&bytes);
+    assert_eq!(image.findings, []);
+    assert!(image.slots.len() == 64 && image.slots.iter().all(|slot| slot.expelled));
 }
 
 /// The same cases each time, unless proptest's own variables (`PROPTEST_RNG_SEED`, `PROPTEST_CASES`) ask for others.

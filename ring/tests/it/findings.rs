@@ -107,6 +107,9 @@ fn damaged_words_of_the_cursor_and_of_slots_are_told_with_what_they_hold() {
     let check = word(&segment.bytes, SLOTS[1] + 120);
     assert_eq!(said(&segment.bytes), [damage("RW-IMG-SLOT-CARD", SLOTS[1] + 120, check, 0)]);
     let mut segment = golden::clean();
+    segment.bytes[SLOTS[1] + 8..SLOTS[1] + 64].fill(1);
+    assert_eq!(said(&segment.bytes), [damage("RW-IMG-SLOT-CURSOR", SLOTS[1] + 8, 0x0101_0101_0101_0101, 0)]);
+    let mut segment = golden::clean();
     segment.put32(SLOTS[3], 7);
     assert_eq!(said(&segment.bytes), [damage("RW-IMG-SLOT-STATE", SLOTS[3], 7, SlotState::FREE.0.into())]);
 }
@@ -350,4 +353,45 @@ fn a_record_behind_the_end_counts_only_as_far_as_it_was_written() {
     let image = image::decode(&fenced.bytes);
     assert_eq!(image.readable.basis, Basis::EndWord);
     assert_eq!(image.pieces().filter(|piece| matches!(piece, Piece::Record { .. })).count(), 5);
+}
+
+#[test]
+fn a_checkpoint_of_a_position_that_cannot_be_is_not_believed() {
+    for position in [769, 2 * MAX_POSITION] {
+        let mut segment = golden::clean();
+        segment.checkpoint(CURSOR_AT, 1, position, 7);
+        assert_eq!(said(&segment.bytes).iter().map(|said| said.0).collect::<Vec<_>>(), ["RW-IMG-CHECKPOINT"]);
+        assert_eq!(image::decode(&segment.bytes).readable.end, 768);
+    }
+    let last = 2 * MAX_POSITION - 32;
+    clean_with(|s| s.checkpoint(CURSOR_AT, 1, last, 7), &[note("RW-IMG-TORN", DATA as usize + 768, last, 768)]);
+}
+
+#[test]
+fn what_lies_in_two_laps_is_counted_by_its_kind() {
+    let totals = image::decode(&golden::wrapped().bytes).totals;
+    assert_eq!((totals.records, totals.payload, totals.wraps, totals.holes), (18, 18 * 200, 1, 0));
+}
+
+#[test]
+fn a_loss_that_nobody_can_count_stays_so_whatever_is_counted_behind_it() {
+    let mut segment = golden::wrapped();
+    // From position 3136 on everything is kept; nobody stands there who could say its number.
+    segment.put64(LIMIT, 3136 + 4096);
+    for record in [13, 14, 16] {
+        segment.flip(DATA as usize + record * 224 + 30, 1);
+    }
+    let crc = |position: u64, expected| damage("RW-IMG-CRC", (DATA + position) as usize, position, expected);
+    assert_eq!(said(&segment.bytes), [crc(3136, golden::FIRST), crc(16 * 224, 17)]);
+    let image = image::decode(&segment.bytes);
+    assert_eq!((image.totals.lost, image.totals.lost_unknown, image.totals.holes), (1, true, 2));
+    assert!(image.to_string().contains(", at least 1 lost, "), "{image}");
+    let unknown = image.pieces().find(|piece| matches!(piece, Piece::Lost { .. }));
+    assert_eq!(unknown, Some(Piece::Lost { position: 3136, len: 224, from: None, count: None }));
+    // What lies in front of that was released, and need not be sound.
+    let stale = |piece: &Piece<'_>| matches!(piece, Piece::Stale { .. });
+    assert_eq!(image.pieces().find(stale), None);
+    segment.flip(DATA as usize + 11 * 224 + 30, 1);
+    let found = image::decode(&segment.bytes).pieces().find(stale);
+    assert_eq!(found, Some(Piece::Stale { position: 11 * 224, len: 224 }));
 }
