@@ -395,3 +395,35 @@ fn a_loss_that_nobody_can_count_stays_so_whatever_is_counted_behind_it() {
     let found = image::decode(&segment.bytes).pieces().find(stale);
     assert_eq!(found, Some(Piece::Stale { position: 11 * 224, len: 224 }));
 }
+
+/// Puts a record that checks in the place of the last but one or the last of `clean`, under another number.
+fn renumber(segment: &mut Segment, position: u64, sequence: u64, len: usize) {
+    let payload = golden::payload(sequence, len);
+    let record = golden::record(segment.id, position, golden::DATA_KIND, 9, sequence, len as u32, &payload);
+    segment.bytes[(DATA + position) as usize..][..record.len()].copy_from_slice(&record);
+}
+
+#[test]
+fn a_record_whose_number_cannot_be_there_yet_is_not_believed() {
+    // Nothing but the end word says where the end is; no checkpoint says its number.
+    let mut segment = golden::clean();
+    segment.ended(State::CLOSED.0, EndWord::at(768, SegmentId(segment.id)).0, SuccessorWord::UNDECIDED.0);
+    segment.bytes[CURSOR_AT..LIMIT].fill(1);
+    // At position 96 there can have been three records before, each of 32 bytes.
+    for (sequence, believed) in [(4, true), (5, false), (100, false)] {
+        let mut segment = segment.clone();
+        renumber(&mut segment, 96, sequence, 100);
+        let totals = image::decode(&segment.bytes).totals;
+        assert_eq!((totals.records, totals.lost), if believed { (5, 0) } else { (4, 1) }, "{sequence}");
+    }
+}
+
+#[test]
+fn a_record_with_the_number_of_the_end_is_not_believed() {
+    for (sequence, believed) in [(5, true), (6, false), (7, false)] {
+        let mut segment = golden::clean();
+        renumber(&mut segment, 224, sequence, 500);
+        let totals = image::decode(&segment.bytes).totals;
+        assert_eq!((totals.records, totals.lost), if believed { (5, 0) } else { (4, 1) }, "{sequence}");
+    }
+}

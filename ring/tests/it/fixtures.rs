@@ -127,6 +127,21 @@ fn unread_counts_from_the_reader_to_the_end() {
     assert_eq!(image::decode(&golden.bytes).unread(0), Some(2));
 }
 
+/// Where no checkpoint says which number comes at the end, the records in front of it do, if they lead up to it.
+#[test]
+fn the_number_at_an_end_without_a_checkpoint_is_counted() {
+    let mut segment = golden::clean();
+    let end = golden::end_word(96, segment.id); // behind the third record; the checkpoints are at 224 and 768
+    segment.ended(0x4645_4e43, end, 0x6f70_656e_776f_7264);
+    let image = image::decode(&segment.bytes);
+    assert_eq!((image.readable.end, image.readable.sequence, image.readable.basis), (96, Some(4), Basis::EndWord));
+    assert_eq!(image.unread(0), Some(1));
+    segment.flip(8192 + 64 + 16, 0); // the last of them
+    let image = image::decode(&segment.bytes);
+    assert_eq!((image.readable.sequence, image.unread(0)), (None, None));
+    assert_eq!((image.totals.records, image.totals.lost_unknown), (2, true));
+}
+
 mod real {
     //! The same segments, made by the real writer and reader.
 
