@@ -427,3 +427,28 @@ fn a_record_with_the_number_of_the_end_is_not_believed() {
         assert_eq!((totals.records, totals.lost), if believed { (5, 0) } else { (4, 1) }, "{sequence}");
     }
 }
+
+#[test]
+fn a_jump_in_what_everybody_has_released_is_no_piece() {
+    let mut gap = golden::all().into_iter().find(|golden| golden.name == "gap.ring").expect("gap.ring").bytes;
+    let lost = Piece::Lost { position: 224, len: 0, from: Some(5), count: Some(2) };
+    let others = |bytes: &[u8]| {
+        let image = image::decode(bytes);
+        image.pieces().filter(|p| !matches!(p, Piece::Record { .. })).map(|p| format!("{p:?}")).collect::<Vec<_>>()
+    };
+    assert_eq!(others(&gap), [format!("{lost:?}")]);
+    gap[LIMIT..][..8].copy_from_slice(&(256u64 + 4096).to_le_bytes());
+    assert_eq!((others(&gap), said(&gap)), (vec![], vec![]));
+    assert_eq!(image::decode(&gap).totals.records, 5);
+}
+
+#[test]
+fn records_that_do_not_add_up_to_the_number_of_the_end_are_told() {
+    let last = DATA as usize + 768;
+    clean_with(|s| s.checkpoint(CURSOR_AT, 0, 768, 8), &[damage("RW-IMG-GAP", last, 8, 6)]);
+    let mut segment = golden::clean();
+    segment.checkpoint(CURSOR_AT, 0, 768, 8);
+    let image = image::decode(&segment.bytes);
+    assert_eq!((image.totals.records, image.totals.lost), (5, 2));
+    assert_eq!(image.pieces().last(), Some(Piece::Lost { position: 768, len: 0, from: Some(6), count: Some(2) }));
+}
