@@ -3,13 +3,15 @@
 
 use std::os::unix::fs::FileExt;
 
+use ringward_ring::build::Spec;
 use ringward_ring::layout::{CURSOR_AT, Geometry, RECORD_HEADER, record_len};
 use ringward_ring::reader::{GapReason, Taken};
 use ringward_ring::segment::Access;
 use ringward_ring::table::From;
-use ringward_ring::word::{Kind, SlotState};
+use ringward_ring::word::{Checksum, Kind, RecordKind, SlotState};
 
 use crate::common::{Bed, card, spec};
+use crate::golden;
 
 /// The file under a segment, for faults from outside.
 fn file(bed: &Bed) -> std::fs::File {
@@ -156,5 +158,56 @@ fn a_durable_slot_ahead_of_its_writer_starts_over_with_what_is_there() {
     let mut buf = [0; 8];
     for sequence in 0..3 {
         assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: got, .. }) if got == sequence));
+    }
+}
+
+/// A record that checks, under a number that is too high for where it lies.
+#[test]
+fn a_record_whose_number_cannot_be_there_yet_is_not_delivered() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+    for i in 0..8u8 {
+        writer.try_push(0, &[i; 8]).unwrap();
+    }
+    flip(&bed, data_at() + 16, 0);
+    let id = writer.memory().identity().segment.0;
+    let forged = golden::record(id, 32, golden::DATA_KIND, 0, 3, 8, b"a forged");
+    file(&bed).write_all_at(&forged, data_at() + 32).unwrap();
+    let mut buf = [0; 64];
+    let gap = Taken::Gap { from: 0, count: 2, reason: GapReason::Corrupt };
+    assert_eq!(reader.try_recv(&mut buf), Ok(gap));
+    for expected in 2..8 {
+        let taken = reader.try_recv(&mut buf);
+        assert!(matches!(taken, Ok(Taken::Record { sequence, .. }) if sequence == expected), "{taken:?}");
+        assert_eq!(buf[..8], [expected as u8; 8]);
+    }
+}
+
+/// Inside a damaged record lie headers of many others that are none: the search goes through them all before it gives up.
+#[test]
+fn headers_inside_a_damaged_record_do_not_hide_what_lies_behind_it() {
+    for (capacity, checksum, len, forged, claimed) in [
+        (4096, Checksum::FULL, 1900, 50, 1500),
+        (1 << 17, Checksum::FULL, 60_000, 25, 50_000),
+        (1 << 17, Checksum::HEADER, 60_000, 100, 50_000),
+    ] {
+        let bed = Bed::new();
+        let mut writer = bed.writer(&Spec { checksum, ..spec(capacity) });
+        let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+        for i in 0..2u8 {
+            writer.try_push(0, &vec![i; len]).unwrap();
+        }
+        let data = writer.memory().identity().geometry.data_at();
+        flip(&bed, data + 12, 0);
+        for border in 1..=forged {
+            let words = [claimed | u64::from(RecordKind::DATA.0) << 32, 0, 0].map(u64::to_le_bytes).concat();
+            file(&bed).write_all_at(&words, data + border * 32).unwrap();
+        }
+        let mut buf = vec![0; len];
+        let gap = Taken::Gap { from: 0, count: 1, reason: GapReason::Corrupt };
+        assert_eq!(reader.try_recv(&mut buf), Ok(gap), "{capacity} {checksum}");
+        assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 1, .. })), "{capacity} {checksum}");
+        assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty));
     }
 }

@@ -8,5 +8,7 @@ mod fixtures;
 mod format;
 mod golden;
 mod hostile;
+mod join;
 mod lend;
 mod roundtrip;
+mod succession;
