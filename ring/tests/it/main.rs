@@ -1,5 +1,6 @@
 //! Integration tests of the ring crate: one binary, a module a noun.
 
+mod calls;
 mod common;
 mod damage;
 mod edges;
