@@ -591,3 +591,98 @@ fn what_is_in_hand_stays_in_hand_over_a_succession_a_loss_and_a_close() {
     reader.release();
     reader.forget();
 }
+
+/// Filled piece by piece, and published by its commit; what goes wrong at either is one error for who sends.
+#[test]
+fn a_record_can_be_filled_piece_by_piece() {
+    fn sends(writer: &mut ringward_recovery::Writer, pieces: &[&[u8]], len: usize) -> Result<u64, SendError> {
+        let mut reservation = writer.reserve(7, len)?;
+        for piece in pieces {
+            reservation.fill(piece).unwrap();
+        }
+        Ok(reservation.commit()?)
+    }
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    let short = sends(&mut writer, &[b"ab"], 3);
+    assert!(matches!(short, Err(SendError::Fill(fill)) if (fill.reserved, fill.filled) == (3, 2)), "{short:?}");
+    let long = sends(&mut writer, &[], 1 << 20);
+    assert!(matches!(long, Err(SendError::Push(PushError::TooLarge { .. }))), "{long:?}");
+    assert_eq!(sends(&mut writer, &[b"a", b"bc"], 3).unwrap(), 0);
+    let _next = channel.supersede().unwrap();
+    let fenced = sends(&mut writer, &[b"late"], 4);
+    assert!(matches!(fenced, Err(SendError::Push(PushError::Fenced))), "{fenced:?}");
+    assert_eq!(all(&mut reader).0, [(0, b"abc".to_vec())]);
+}
+
+/// Nothing is taken, whichever call meets it; a larger buffer gets the record.
+#[test]
+fn too_small_a_buffer_is_told_with_both_numbers() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    writer.push(0, b"1").unwrap();
+    writer.push(0, &[2; 100]).unwrap();
+    let mut small = [0; 10];
+    let mut got = Vec::new();
+    let mut drain = |reader: &mut Reader| reader.drain(&mut small, 9, |sequence, _, _, _| got.push(sequence));
+    assert_eq!(drain(&mut reader).unwrap(), 1, "as far as it goes");
+    let refused = drain(&mut reader);
+    assert!(matches!(refused, Err(ReceiveError::BufferTooSmall { needed: 100, given: 10 })), "{refused:?}");
+    assert_eq!(got, [0]);
+    let refused = reader.recv(&mut small, Duration::MAX);
+    assert!(matches!(refused, Err(ReceiveError::BufferTooSmall { needed: 100, given: 10 })), "{refused:?}");
+    assert_eq!(reader.durability(), Durability::Durable);
+    assert_eq!(all(&mut reader).0, [(1, vec![2; 100])]);
+}
+
+/// What the kernel says of this process's mappings of a file: bytes that are there, and flags.
+fn mapped(root: &std::path::Path, inode: u64) -> Option<Vec<(u64, Vec<String>)>> {
+    let text = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    let mut found: Vec<(u64, Vec<String>)> = Vec::new();
+    let mut ours = false;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            [range, _, _, _, number, name, ..] if range.contains('-') => {
+                ours = number == inode.to_string() && name.starts_with(root.to_str()?);
+                if ours {
+                    found.push((0, Vec::new()));
+                }
+            }
+            [range, ..] if range.contains('-') => ours = false,
+            ["Rss:", kib, "kB"] if ours => found.last_mut()?.0 += kib.parse::<u64>().ok()? << 10,
+            ["VmFlags:", ref flags @ ..] if ours => {
+                found.last_mut()?.1.extend(flags.iter().map(|flag| (*flag).to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// Asked for, a writer's segment is touched before it is used, and left out of core dumps.
+#[test]
+fn a_segment_is_touched_and_left_out_of_dumps_when_that_is_asked_for() {
+    for asked in [false, true] {
+        let bed = Bed::new();
+        let channel = bed.channel(config().capacity(1 << 20).touch(asked).no_dump(asked));
+        let writer = channel.writer().unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino(&writer.segment().file().metadata().unwrap());
+        let Some(mapped) =
+            mapped(&bed.root(), inode).filter(|mapped| mapped.iter().all(|(_, flags)| !flags.is_empty()))
+        else {
+            return crate::attacks::skip("this kernel does not say what is mapped how");
+        };
+        assert!(!mapped.is_empty(), "the writer has it mapped");
+        for (_, flags) in &mapped {
+            assert_eq!(flags.iter().any(|flag| flag == "dd"), asked, "asked: {asked}, {flags:?}");
+        }
+        let there: u64 = mapped.iter().map(|(rss, _)| rss).sum();
+        assert_eq!(there >= 1 << 20, asked, "asked: {asked}, {there} bytes");
+        drop(writer);
+    }
+}

@@ -1,6 +1,7 @@
 //! The watchdog: what it concludes, what it takes away, and above all what it leaves alone.
 
 use std::os::unix::fs::symlink;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use ringward_recovery::{
 };
 use ringward_ring::memory::Memory as _;
 use ringward_ring::segment::{Access, Segment};
+use ringward_ring::succession;
+use ringward_ring::word::{SegmentId, State, SuccessorWord};
 use rustix::fd::AsFd;
 
 use crate::common::{Bed, all, config, durable};
@@ -291,6 +294,121 @@ fn a_decided_retirement_is_finished_by_whoever_comes() {
     drop(segment);
     let report = reclaim(&bed, Duration::ZERO);
     assert!(matches!(verdict(&report), (Verdict::Orphaned, Done::Reclaimed { .. })), "{report:?}");
+}
+
+/// Generation 1, attached without a lock.
+fn nobodys(bed: &Bed) -> Arc<Segment> {
+    let dir = std::fs::File::open(bed.namespace.path().join("c")).unwrap();
+    Arc::new(Segment::attach(dir.as_fd(), "00000001.ring", Access::Successor, bed.namespace.trust()).unwrap())
+}
+
+/// The decision is in the successor word; whoever took it died before it could say so in the state.
+#[test]
+fn a_retirement_that_only_its_word_tells_is_finished_by_whoever_comes() {
+    let decided = |bed: &Bed| {
+        let channel = bed.channel(config());
+        let mut writer = channel.writer().unwrap();
+        writer.push(0, b"old").unwrap();
+        drop(writer);
+        let segment = nobodys(bed);
+        segment.page().succession.successor.store(SuccessorWord::NOBODY.0, Ordering::SeqCst);
+        assert_eq!(succession::state(&segment), State::OPEN);
+        channel
+    };
+    // A starter.
+    let bed = Bed::new();
+    let channel = decided(&bed);
+    let mut writer = channel.writer().unwrap();
+    assert_eq!((writer.generation(), writer.next_sequence()), (1, 0), "a new channel");
+    writer.push(0, b"new").unwrap();
+    let mut reader = channel.reader("e", Durability::Ephemeral, From::Oldest).unwrap();
+    assert_eq!(all(&mut reader).0, [(0, b"new".to_vec())]);
+    // A watchdog, which waits for no grace: it was decided.
+    let bed = Bed::new();
+    decided(&bed);
+    let report = reclaim(&bed, Duration::from_secs(3600));
+    assert!(matches!(verdict(&report), (Verdict::Orphaned, Done::Reclaimed { .. })), "{report:?}");
+    assert_eq!(entries(&bed), [] as [&str; 0]);
+}
+
+/// Followed, or of a damaged word: whatever the locks say, it is not taken away.
+#[test]
+fn what_somebody_follows_or_nobody_can_read_is_not_retired() {
+    let next = SegmentId::from_random(1 << 40).0;
+    for (word, why) in [(next, "follows it"), (0x1234, "0x1234")] {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let writer = channel.writer().unwrap();
+        drop(writer);
+        nobodys(&bed).page().succession.successor.store(word, Ordering::SeqCst);
+        let report = reclaim(&bed, Duration::ZERO);
+        let (found, done) = verdict(&report);
+        if word == next {
+            assert!(matches!(done, Done::Refused { why: said } if said.contains(why)), "{found}: {done:?}");
+            assert_eq!(bed.names(), ["00000001.ring"]);
+        } else {
+            // A damaged word is nobody's decision: it is decided anew.
+            assert!(matches!(done, Done::Reclaimed { .. }), "{found}: {done:?}");
+        }
+    }
+}
+
+/// An orphan's data is zeros before its name goes, if that was asked for.
+#[test]
+fn an_orphan_is_wiped_when_that_is_asked_for() {
+    use std::os::unix::fs::FileExt;
+    for wipe in [false, true] {
+        let bed = Bed::new();
+        let channel = bed.channel(config());
+        let mut files = Vec::new();
+        for generation in 1..=2 {
+            let mut writer = channel.writer().unwrap();
+            if generation == 1 {
+                drop(durable(&channel, "d")); // away, it keeps the older generation until it expires
+            }
+            writer.push(0, b"a secret").unwrap();
+            files.push(std::fs::File::open(bed.namespace.path().join(format!("c/{generation:08}.ring"))).unwrap());
+        }
+        let mut watchdog = Watchdog::builder(&bed.namespace)
+            .action(Action::Reclaim)
+            .grace(Duration::ZERO)
+            .expire_durable(Duration::ZERO)
+            .wipe(wipe)
+            .build();
+        let report = watchdog.tick();
+        assert!(matches!(verdict(&report), (Verdict::Orphaned, Done::Reclaimed { .. })), "{report:?}");
+        for file in files {
+            let mut bytes = vec![0; 1 << 16];
+            let got = file.read_at(&mut bytes, 0).unwrap();
+            let found = bytes[..got].windows(8).any(|w| w == b"a secret");
+            assert_eq!(found, !wipe, "wipe: {wipe}");
+        }
+    }
+}
+
+/// A writer that holds its lock, promised beats and does not beat: its reader is told once, and again after it has beaten.
+#[test]
+fn a_reader_is_told_of_a_silent_writer_once_until_it_beats_again() {
+    let bed = Bed::new();
+    let (beat, stall) = (Duration::from_millis(1), Duration::from_millis(5));
+    let channel = bed.channel(config().beat_interval(beat).stall_timeout(stall));
+    let mut writer = channel.writer().unwrap();
+    let mut reader = durable(&channel, "d");
+    writer.push(0, b"0").unwrap();
+    assert_eq!(all(&mut reader).0.len(), 1);
+    // Its thread ends with it; somebody else has its lock, and beats as we like.
+    drop(writer);
+    let holder = nobodys(&bed);
+    assert!(holder.lock_writer().unwrap());
+    let mut told = |what: &str| {
+        let event = reader.recv(&mut [0; 8], Duration::from_secs(60)).unwrap();
+        assert_eq!(event, Some(Event::Stalled { generation: 1 }), "{what}");
+        assert_eq!(event.unwrap().id(), "RW-EV-STALLED");
+        assert_eq!(reader.recv(&mut [0; 8], Duration::from_millis(400)).unwrap(), None, "{what}: once");
+    };
+    told("silent from the beginning");
+    ringward_ring::writer::beat(&holder, 0);
+    told("silent again");
 }
 
 #[test]

@@ -171,6 +171,8 @@ fn forged_to_be_slow(capacity: u64, tried: u64) {
     let budget = image.findings[1];
     assert_eq!((budget.offset, budget.found, budget.expected), (data as u64, tried, tried));
     assert_eq!(image.totals.lost, capacity / 32);
+    let said = image.findings[1].to_string();
+    assert!(said.contains("look forged") && said.ends_with("[RW-IMG-BUDGET]"), "{said}");
 }
 
 #[test]
@@ -196,6 +198,9 @@ fn findings_are_bounded() {
     let image = decode(&bytes);
     assert_eq!(image.findings.len(), MAX_FINDINGS + 1);
     assert_eq!(image.findings.last().map(Finding::id), Some("RW-IMG-MORE"));
+    let said = image.findings.last().map(ToString::to_string).unwrap_or_default();
+    let more = 1024 - MAX_FINDINGS;
+    assert!(said.contains(&format!("{more} more findings")) && said.ends_with("[RW-IMG-MORE]"), "{said}");
     assert_eq!((image.totals.records, image.totals.lost), (1024, 1024));
 }
 
@@ -254,6 +259,94 @@ fn with_the_most_slots_every_expelled_bit_is_one_of_them() {
     let image = decode(&bytes);
     assert_eq!(image.findings, []);
     assert!(image.slots.len() == 64 && image.slots.iter().all(|slot| slot.expelled));
+}
+
+fn ids(bytes: &[u8]) -> Vec<&'static str> {
+    look(bytes).0.iter().map(Finding::id).collect()
+}
+
+/// Words of which each can be, and which can't be together.
+#[test]
+fn words_that_contradict_each_other_are_told() {
+    let next = SuccessorWord(SegmentId::from_random(1 << 30).0);
+    let end = EndWord::at(96, identity(1, 4096).segment);
+    let (no_end, nobody_yet) = (EndWord::UNDECIDED, SuccessorWord::UNDECIDED);
+    for (state, end, successor, told) in [
+        (State::OPEN, no_end, nobody_yet, &[][..]),
+        (State::SUCCEEDED, end, next, &[]),
+        (State::SUCCEEDED, no_end, next, &["RW-IMG-ORDER"]),
+        (State::SUCCEEDED, end, nobody_yet, &["RW-IMG-ORDER"]),
+        (State::SUCCEEDED, no_end, nobody_yet, &["RW-IMG-ORDER", "RW-IMG-ORDER"]),
+        (State::OPEN, end, nobody_yet, &["RW-IMG-ORDER"]),
+        (State::OPEN, no_end, next, &["RW-IMG-ORDER"]),
+        (State::CANDIDATE, no_end, next, &["RW-IMG-ORDER"]),
+        (State::FENCING, no_end, nobody_yet, &["RW-IMG-UNDECIDED"]),
+        (State::CLOSED, EndWord::UNKNOWN, nobody_yet, &["RW-IMG-UNKNOWN-END"]),
+    ] {
+        let mut bytes = segment(1, 4096, &[8, 8, 8]);
+        bytes[SUCCESSION_AT..][..4].copy_from_slice(&state.0.to_le_bytes());
+        bytes[SUCCESSION_AT + 8..][..8].copy_from_slice(&end.0.to_le_bytes());
+        bytes[SUCCESSION_AT + 16..][..8].copy_from_slice(&successor.0.to_le_bytes());
+        assert_eq!(ids(&bytes), told, "{state}, {end:?}, {:?}", successor.read());
+    }
+    assert!(format!("{end:?}").contains("96 bytes"), "{end:?}");
+}
+
+#[test]
+fn a_bell_of_zeros_is_told() {
+    let table = identity(1, 4096).geometry.table_at() as usize;
+    for at in [DOORBELL_AT, table + 128] {
+        let mut bytes = segment(1, 4096, &[8]);
+        bytes[at..at + 4].fill(0);
+        let (findings, ..) = look(&bytes);
+        assert_eq!((findings.len(), findings[0].id(), findings[0].offset), (1, "RW-IMG-BELL", at as u64));
+        assert!(findings[0].to_string().contains(&format!("byte {at} is 0")), "{}", findings[0]);
+    }
+}
+
+/// A reader whose cursor is gone altogether, and one that handed out less than it released.
+#[test]
+fn a_slot_that_can_not_be_is_told() {
+    let mut bytes = segment(1, 4096, &[8, 8, 8]);
+    let slot = identity(1, 4096).geometry.table_at() as usize + TABLE_HEAD_LEN;
+    bytes[slot..slot + 4].copy_from_slice(&SlotState::ACTIVE.0.to_le_bytes());
+    assert_eq!(ids(&bytes), ["RW-IMG-SLOT-CARD", "RW-IMG-SLOT-CURSOR"]);
+    let at = Mark { position: 64, sequence: 12 };
+    for (i, word) in
+        [at.position, at.position, at.sequence, check(at, identity(1, 4096).segment)].into_iter().enumerate()
+    {
+        bytes[slot + 8 + i * 8..][..8].copy_from_slice(&word.to_le_bytes());
+    }
+    for (taken, told) in [(12_u64, &["RW-IMG-SLOT-CARD"][..]), (11, &["RW-IMG-SLOT-CARD", "RW-IMG-TAKEN"])] {
+        bytes[slot + 112..slot + 120].copy_from_slice(&taken.to_le_bytes());
+        assert_eq!(ids(&bytes), told, "handed out up to {taken}");
+    }
+}
+
+/// The cursor checks, and says another number than the records come to: more of them are missing, fewer are not believed.
+#[test]
+fn records_and_the_number_at_the_end_have_to_agree() {
+    let id = identity(1, 4096).segment;
+    let counted = |sequence| {
+        let mut bytes = segment(1, 4096, &[8, 8, 8]);
+        let at = Mark { position: 96, sequence };
+        for (i, word) in [at.position, at.position, at.sequence, check(at, id)].into_iter().enumerate() {
+            bytes[CURSOR_AT + i * 8..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+        let (mut numbers, mut holes) = (Vec::new(), Vec::new());
+        for piece in look(&bytes).1 {
+            match piece {
+                Piece::Record { sequence, .. } => numbers.push(sequence),
+                Piece::Lost { position, len, from, count } => holes.push((position, len, from, count)),
+                other => panic!("{other:?}"),
+            }
+        }
+        (numbers, holes, decode(&bytes).totals.lost)
+    };
+    assert_eq!(counted(13), (vec![10, 11, 12], vec![], 0));
+    assert_eq!(counted(15), (vec![10, 11, 12], vec![(96, 0, Some(13), Some(2))], 2));
+    // The third has a number that was not used up.
+    assert_eq!(counted(12), (vec![10, 11], vec![(64, 32, Some(12), Some(0))], 0));
 }
 
 /// The same cases each time, unless proptest's own variables (`PROPTEST_RNG_SEED`, `PROPTEST_CASES`) ask for others.

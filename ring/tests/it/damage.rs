@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 
 use ringward_ring::build::Spec;
 use ringward_ring::layout::{CURSOR_AT, Geometry, RECORD_HEADER, record_len};
-use ringward_ring::reader::{GapReason, Taken};
+use ringward_ring::reader::{GapReason, RecvError, Taken};
 use ringward_ring::segment::Access;
 use ringward_ring::table::From;
 use ringward_ring::word::{Checksum, Kind, RecordKind, SlotState};
 
-use crate::common::{Bed, card, spec};
+use crate::common::{Alarm, Bed, card, spec};
 use crate::golden;
 
 /// The file under a segment, for faults from outside.
@@ -210,4 +210,74 @@ fn headers_inside_a_damaged_record_do_not_hide_what_lies_behind_it() {
         assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 1, .. })), "{capacity} {checksum}");
         assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty));
     }
+}
+
+/// A wrap marker is no record: one that is damaged costs none, whichever of its bytes it is, and the next record is found.
+#[test]
+fn a_damaged_wrap_marker_costs_no_record() {
+    let _alarm = Alarm::new();
+    for bit in 0..RECORD_HEADER * 8 {
+        let bed = Bed::new();
+        let mut writer = bed.writer(&spec(4096));
+        let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+        let mut buf = [0; 2000];
+        for sequence in 0..2 {
+            writer.try_push(0, &[sequence; 1900]).unwrap();
+            assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { .. })));
+        }
+        reader.release();
+        let marker = 2 * record_len(1900);
+        writer.try_push(0, &[2; 1900]).unwrap();
+        assert!(writer.published().position > 4096 + record_len(1900) - 1, "it went round the ring");
+        flip(&bed, data_at() + marker + bit / 8, (bit % 8) as u8);
+        let taken = reader.try_recv(&mut buf);
+        assert_eq!(
+            taken,
+            Ok(Taken::Record { sequence: 2, record_type: 0, len: 1900, redelivered: false }),
+            "bit {bit}"
+        );
+        assert_eq!(buf[..1900], [2; 1900]);
+    }
+}
+
+/// Headers alone are checked: a flipped bit in one costs its record, one in a payload is delivered, as the channel asked for.
+#[test]
+fn with_checksums_over_headers_only_a_damaged_header_costs_its_record() {
+    let _alarm = Alarm::new();
+    for bit in 0..RECORD_HEADER * 8 {
+        let bed = Bed::new();
+        let mut writer = bed.writer(&Spec { checksum: Checksum::HEADER, ..spec(4096) });
+        let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+        for i in 0..3u8 {
+            writer.try_push(0, &[i; 20]).unwrap();
+        }
+        flip(&bed, data_at() + record_len(20) + bit / 8, (bit % 8) as u8);
+        flip(&bed, data_at() + 2 * record_len(20) + RECORD_HEADER, 0);
+        let mut buf = [0; 64];
+        assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 0, .. })), "bit {bit}");
+        let lost = Taken::Gap { from: 1, count: 1, reason: GapReason::Corrupt };
+        assert_eq!(reader.try_recv(&mut buf), Ok(lost), "bit {bit}");
+        assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 2, .. })), "bit {bit}");
+        assert_eq!(buf[..2], [3, 2], "nobody looks at payloads here");
+    }
+}
+
+/// Too small a buffer is told with both numbers, takes nothing, and is believed only of a record that checks.
+#[test]
+fn too_small_a_buffer_takes_nothing() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+    for i in 0..2u8 {
+        writer.try_push(0, &[i; 100]).unwrap();
+    }
+    for given in [0, 99] {
+        let small = RecvError::BufferTooSmall { needed: 100, given };
+        assert_eq!(reader.try_recv(&mut vec![0; given]), Err(small));
+    }
+    let mut buf = [0; 100];
+    assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 0, len: 100, .. })));
+    flip(&bed, data_at() + record_len(100) + RECORD_HEADER, 3);
+    let lost = Taken::Gap { from: 1, count: 1, reason: GapReason::Corrupt };
+    assert_eq!(reader.try_recv(&mut buf[..10]), Ok(lost), "damaged: nobody is sent for a larger buffer");
 }

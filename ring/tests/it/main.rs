@@ -4,6 +4,7 @@ mod calls;
 mod common;
 mod damage;
 mod edges;
+mod ends;
 mod findings;
 mod fixtures;
 mod format;

@@ -9,7 +9,7 @@ use ringward_ring::layout::{RECORD_HEADER, record_len};
 use ringward_ring::reader::Taken;
 use ringward_ring::table::From;
 use ringward_ring::word::{Checksum, Kind};
-use ringward_ring::writer::PushError;
+use ringward_ring::writer::{CommitError, FillError, PushError};
 
 use crate::common::{Bed, spec};
 
@@ -271,4 +271,68 @@ fn a_batch_is_there_as_a_whole_or_not_at_all() {
     for sequence in 0..3 {
         assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: s, .. }) if s == sequence));
     }
+}
+
+/// A batch has the ring's room and no more; nobody else is in its way, and the error says so.
+#[test]
+fn a_batch_that_fills_the_ring_is_published_and_goes_on() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let fits = 4096 / record_len(100);
+    let mut batch = writer.batch();
+    assert!(batch.is_empty());
+    let full = loop {
+        match batch.push(0, &[7; 100]) {
+            Ok(_) => assert!(batch.len() <= fits),
+            Err(full) => break full,
+        }
+    };
+    assert_eq!(batch.len(), fits);
+    assert_eq!(full, PushError::Full { slot: None, behind: 4096, capacity: 4096 });
+    assert!(full.to_string().contains("publish the batch"), "{full}");
+    assert_eq!(batch.publish(), Ok(0..fits));
+    let mut batch = writer.batch();
+    assert_eq!(batch.push(0, &[7; 100]), Ok(fits));
+    drop(batch);
+    assert_eq!(writer.try_push(0, &[8; 100]), Ok(fits), "a batch that is dropped uses no number up");
+}
+
+/// Not filled exactly: nothing is published, no number used up, and the next record takes the place.
+#[test]
+fn a_reservation_that_is_not_filled_is_not_committed() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::EPHEMERAL, From::Latest);
+    let mut buf = [0; 64];
+    let mut reservation = writer.reserve(3, 10).unwrap();
+    reservation.fill(&[1; 4]).unwrap();
+    assert_eq!(reservation.remaining(), 6);
+    assert_eq!(reservation.fill(&[2; 7]), Err(FillError { reserved: 10, filled: 11 }));
+    assert_eq!(reservation.remaining(), 6, "none of them was written");
+    assert_eq!(reservation.commit(), Err(CommitError::Fill(FillError { reserved: 10, filled: 4 })));
+    assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty));
+    assert_eq!(writer.try_push(4, b"next"), Ok(0));
+    assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 0, record_type: 4, len: 4, .. })));
+}
+
+/// Not more than was asked for at a time, and all that was handed out is released.
+#[test]
+fn draining_stops_where_it_was_told_to() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::EPHEMERAL, From::Latest);
+    for i in 0..5u8 {
+        writer.try_push(0, &[i]).unwrap();
+    }
+    let mut buf = [0; 8];
+    let mut got = Vec::new();
+    for count in [3, 2, 0] {
+        let drained = reader.drain(&mut buf, 3, |sequence, _, bytes, again| {
+            assert!(!again);
+            got.push((sequence, bytes.to_vec()));
+        });
+        assert_eq!(drained, Ok((count, Taken::Empty)));
+        assert!(!reader.has_in_hand());
+    }
+    assert_eq!(got, (0..5u8).map(|i| (u64::from(i), vec![i])).collect::<Vec<_>>());
 }
