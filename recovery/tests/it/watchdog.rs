@@ -315,9 +315,13 @@ fn a_retirement_that_only_its_word_tells_is_finished_by_whoever_comes() {
         assert_eq!(succession::state(&segment), State::OPEN);
         channel
     };
-    // A starter.
+    // Who wants to read finds nothing there, and a starter begins anew.
     let bed = Bed::new();
     let channel = decided(&bed);
+    for durability in [Durability::Durable, Durability::Ephemeral] {
+        let late = channel.reader("late", durability, From::Oldest);
+        assert!(matches!(late, Err(OpenError::Missing { .. })), "{late:?}");
+    }
     let mut writer = channel.writer().unwrap();
     assert_eq!((writer.generation(), writer.next_sequence()), (1, 0), "a new channel");
     writer.push(0, b"new").unwrap();
