@@ -2,12 +2,14 @@
 //! its state and its lock say.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ringward_ring::build::{Place, Prepared};
 use ringward_ring::cursor::{Mark, check};
-use ringward_ring::memory::Memory;
+use ringward_ring::layout::{Slot, TableHead, WriterPage};
+use ringward_ring::memory::{Data, Memory, Shape, Slept};
 use ringward_ring::segment::Segment;
 use ringward_ring::succession::{self, Drained};
 use ringward_ring::table::{self, Carried, From};
@@ -309,5 +311,72 @@ fn a_damaged_kind_alone_makes_no_durable_reader_ephemeral() {
         assert_eq!(table::is_durable(slot), durable, "{kind}");
         let read = table::read_slot(slot, writer.memory().identity().segment);
         assert_eq!(read.card, Some(card("audit", Kind::DURABLE)), "the check knows which kind it was");
+    }
+}
+
+/// A segment whose barrier works or not, and which notes the state of the generation at each call of it.
+struct Barrier {
+    segment: Arc<Segment>,
+    membarrier: bool,
+    works: bool,
+    called: Mutex<Vec<State>>,
+}
+
+impl Memory for Barrier {
+    fn shape(&self) -> Shape {
+        Shape { membarrier: self.membarrier, ..self.segment.shape() }
+    }
+    fn heavy_fence(&self) -> bool {
+        self.called.lock().unwrap().push(succession::state(&self.segment));
+        self.works
+    }
+    fn page(&self) -> &WriterPage {
+        self.segment.page()
+    }
+    fn head(&self) -> &TableHead {
+        self.segment.head()
+    }
+    fn slots(&self) -> &[Slot] {
+        self.segment.slots()
+    }
+    fn data(&self) -> Data<'_> {
+        self.segment.data()
+    }
+    fn poisoned(&self) -> bool {
+        self.segment.poisoned()
+    }
+    fn reader_lives(&self, slot: usize) -> bool {
+        self.segment.reader_lives(slot)
+    }
+    fn with_dead_slot(&self, slot: usize, free: &mut dyn FnMut()) -> bool {
+        self.segment.with_dead_slot(slot, free)
+    }
+    fn sleep(&self, bell: &AtomicU32, seen: u32, limit: Duration) -> Slept {
+        self.segment.sleep(bell, seen, limit)
+    }
+    fn wake(&self, bell: &AtomicU32) {
+        self.segment.wake(bell);
+    }
+}
+
+/// Asked before anything is touched, so that a living writer keeps its generation; issued again behind the state.
+#[test]
+fn a_living_writer_is_fenced_only_with_the_barrier_that_it_relies_on() {
+    let (no_barrier, open) = (Err(succession::FenceError::NoBarrier), Ok(State::OPEN));
+    for (membarrier, works, proved_dead, fenced, called) in [
+        (true, true, false, open, vec![State::OPEN, State::FENCING]),
+        (true, false, false, no_barrier, vec![State::OPEN]),
+        (true, false, true, open, vec![]),
+        (false, false, false, open, vec![]),
+        (false, false, true, open, vec![]),
+    ] {
+        let bed = Bed::new();
+        let writer = bed.writer(&spec(4096));
+        let segment = Arc::clone(writer.memory());
+        let memory = Barrier { segment, membarrier, works, called: Mutex::default() };
+        assert_eq!(succession::fence_writer(&memory, proved_dead), fenced);
+        assert_eq!(*memory.called.lock().unwrap(), called, "{membarrier} {works} {proved_dead}");
+        let after = if fenced.is_ok() { State::FENCING } else { State::OPEN };
+        assert_eq!(succession::state(&memory), after);
     }
 }
