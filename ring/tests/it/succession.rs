@@ -17,6 +17,7 @@ use ringward_ring::word::{BadWord, End, EndWord, Kind, SegmentId, SlotState, Sta
 use ringward_ring::writer::Writer;
 
 use crate::common::{Bed, card, spec};
+use crate::golden;
 
 fn set_state(segment: &Arc<Segment>, slot: usize, state: SlotState) {
     segment.slots()[slot].state.store(state.0, Ordering::SeqCst);
@@ -159,6 +160,20 @@ fn the_number_at_an_end_is_counted_from_the_nearest_checkpoint_in_front_of_it() 
     assert_eq!(succession::sequence_at(segment, borders[3]), Some(4));
     checkpoints(segment, [Mark { position: borders[0], sequence: 1 }, Mark { position: borders[2], sequence: 3 }]);
     assert_eq!(succession::sequence_at(segment, borders[3]), Some(4));
+}
+
+/// Nobody counts over a record that checks, but not under the number that it should have.
+#[test]
+fn an_end_behind_a_record_of_another_number_has_none() {
+    let bed = Bed::new();
+    let (writer, _) = filled(&bed, &[8; 5]);
+    let segment = writer.memory();
+    assert_eq!(succession::sequence_at(segment, 96), Some(3));
+    let other = golden::record(segment.identity().segment.0, 32, golden::DATA_KIND, 1, 5, 8, &[7; 8]);
+    let file = std::fs::OpenOptions::new().write(true).open(bed.path.path().join("00000001.ring")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &other, segment.identity().geometry.data_at() + 32).unwrap();
+    assert_eq!(succession::sequence_at(segment, 96), None);
+    assert_eq!(succession::sequence_at(segment, 32), Some(1));
 }
 
 #[test]
