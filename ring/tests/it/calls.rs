@@ -343,6 +343,8 @@ fn a_damaged_state_word_ends_a_writer() {
     let bed = Bed::new();
     let (mut writer, _reader) = pushed(&bed, 0);
     writer.memory().page().succession.state.store(7, Ordering::SeqCst);
+    let id = writer.memory().identity().segment.to_string();
+    assert!(format!("{writer:?}").starts_with(&format!("Writer {{ segment: {id}")), "{writer:?}");
     let damaged = PushError::Damaged { what: "the state word", found: 7 };
     assert_eq!(writer.try_push(0, b"x"), Err(damaged));
     assert_eq!((writer.fate(), writer.try_push(0, b"x")), (Err(damaged), Err(damaged)));

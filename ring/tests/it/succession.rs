@@ -395,3 +395,44 @@ fn a_living_writer_is_fenced_only_with_the_barrier_that_it_relies_on() {
         assert_eq!(succession::state(&memory), after);
     }
 }
+
+#[test]
+fn of_two_absent_readers_each_must_be_expelled() {
+    let bed = Bed::new();
+    let writer = bed.writer(&spec(4096));
+    let segment = writer.memory();
+    let readers = ["a", "b", "c"].map(|name| bed.reader(name, Kind::DURABLE, From::Latest));
+    for reader in readers {
+        drop(reader.abandon());
+    }
+    for (slot, left) in [(1, Drained::No { slot: 0 }), (0, Drained::No { slot: 2 }), (2, Drained::Yes)] {
+        succession::expel(segment, slot);
+        assert_eq!(succession::drained(segment), left);
+    }
+}
+
+/// Whoever sleeps on a bell sleeps on until it holds another number.
+#[test]
+fn who_sleeps_is_woken_when_a_generation_ends_and_when_there_is_room() {
+    let bed = Bed::new();
+    let writer = bed.writer(&spec(4096));
+    let segment = writer.memory();
+    let (page, head) = (segment.page(), segment.head());
+    type Ring = fn(&Arc<Segment>);
+    for (ring, rung) in [
+        (succession::ring_all as Ring, [true, true]),
+        (succession::ring_space, [false, true]),
+        (|segment| succession::expel(segment, 0), [false, true]),
+    ] {
+        let bells = || [&page.doorbell.bell, &head.space_bell].map(|bell| bell.load(Ordering::SeqCst));
+        let waiters = [&head.data_waiters, &head.space_waiters];
+        for waiting in waiters {
+            waiting.store(1, Ordering::SeqCst);
+        }
+        let before = bells();
+        ring(segment);
+        let after = bells();
+        assert_eq!([0, 1].map(|i| after[i] != before[i]), rung);
+        assert_eq!(waiters.map(|waiters| waiters.load(Ordering::SeqCst) == 0), rung, "cleared by who woke them");
+    }
+}
