@@ -266,6 +266,7 @@ fn a_reservation_takes_exactly_what_was_reserved() {
     let mut reservation = writer.reserve(3, 10).unwrap();
     reservation.fill(b"12345").unwrap();
     assert_eq!(reservation.remaining(), 5);
+    assert_eq!(format!("{reservation:?}"), "Reservation { position: 0, len: 10, filled: 5, .. }");
     assert_eq!(reservation.fill(b"678901"), Err(FillError { reserved: 10, filled: 11 }));
     reservation.fill(b"6789").unwrap();
     let short = CommitError::Fill(FillError { reserved: 10, filled: 9 });
@@ -411,4 +412,55 @@ fn expelled_a_reader_holds_nobody_back() {
     assert!(writer.try_push(0, &[0; 488]).is_err());
     succession::expel(writer.memory(), 0);
     assert!(writer.try_push(0, &[0; 488]).is_ok());
+}
+
+#[test]
+fn who_is_just_joining_holds_the_writer_back_while_it_lives() {
+    let bed = Bed::new();
+    let (mut writer, reader) = pushed(&bed, 0);
+    while writer.try_push(0, &[0; 488]).is_ok() {}
+    writer.memory().slots()[0].state.store(SlotState::PROVISIONAL.0, Ordering::SeqCst);
+    assert!(writer.try_push(0, &[0; 488]).is_err());
+    drop(reader.abandon());
+    assert!(writer.try_push(0, &[0; 488]).is_ok());
+}
+
+#[test]
+fn a_place_that_says_nothing_any_more_is_believed_to_be_where_it_was() {
+    let bed = Bed::new();
+    let (mut writer, mut reader) = pushed(&bed, 0);
+    while writer.try_push(0, &[0; 72]).is_ok() {}
+    reader.drain(&mut [0; 72], 2, |_, _, _, _| {}).unwrap();
+    let behind = writer.published().position - 2 * 96;
+    let full = PushError::Full { slot: Some(0), behind, capacity: 4096 };
+    assert_eq!(writer.try_push(0, &[0; 488]), Err(full));
+    for damaged in [1, 33, u64::MAX, writer.published().position + 32] {
+        writer.memory().slots()[0].cursor.position.store(damaged, Ordering::SeqCst);
+        assert_eq!(writer.try_push(0, &[0; 488]), Err(full), "{damaged:#x}");
+    }
+}
+
+/// The writer has seen another one further on in the same place, and nobody in it since.
+#[test]
+fn a_newcomer_that_begins_further_back_than_who_had_its_place_is_not_run_over() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut fast = bed.reader("fast", Kind::EPHEMERAL, From::Latest);
+    let mut slow = bed.reader("slow", Kind::EPHEMERAL, From::Latest);
+    let fill = |writer: &mut Writer<Arc<Segment>>| while writer.try_push(0, &[0; 488]).is_ok() {};
+    let mut buf = [0; 488];
+    fill(&mut writer);
+    fast.drain(&mut buf, u64::MAX, |_, _, _, _| {}).unwrap();
+    slow.drain(&mut buf, 2, |_, _, _, _| {}).unwrap();
+    fill(&mut writer);
+    assert_eq!(writer.published(), Mark { position: 4096 + 1024, sequence: 10 });
+    fast.forget();
+    let mut late = bed.reader("late", Kind::EPHEMERAL, From::Oldest);
+    assert_eq!((late.slot(), late.next()), (0, Mark { position: 1024, sequence: 2 }));
+    slow.forget();
+    let full = PushError::Full { slot: Some(0), behind: 4096, capacity: 4096 };
+    assert_eq!(writer.try_push(0, &[0; 488]), Err(full));
+    for expected in 2..10 {
+        assert_eq!(sequence(late.try_recv(&mut buf)), expected);
+    }
 }
