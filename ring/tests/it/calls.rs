@@ -464,3 +464,28 @@ fn a_newcomer_that_begins_further_back_than_who_had_its_place_is_not_run_over() 
         assert_eq!(sequence(late.try_recv(&mut buf)), expected);
     }
 }
+
+#[test]
+fn an_end_in_front_of_what_was_taken_is_the_end() {
+    let bed = Bed::new();
+    let (writer, mut reader) = pushed(&bed, 2);
+    let mut buf = [0; 8];
+    assert_eq!([0, 1].map(|_| sequence(reader.try_recv(&mut buf))), [0, 1]);
+    succession::fence_writer(writer.memory(), false).unwrap();
+    succession::decide_end(writer.memory(), Some(32)).unwrap();
+    let at = Mark { position: 64, sequence: 2 };
+    assert_eq!(reader.try_recv(&mut buf), Ok(Taken::End { at, state: State::FENCING }));
+}
+
+#[test]
+fn a_damaged_state_does_not_hide_an_end_that_was_decided() {
+    let bed = Bed::new();
+    let (writer, mut reader) = pushed(&bed, 2);
+    let mut buf = [0; 8];
+    writer.memory().page().succession.state.store(7, Ordering::SeqCst);
+    assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty), "nothing says that what was published counts");
+    succession::decide_end(writer.memory(), Some(64)).unwrap();
+    assert_eq!([0, 1].map(|_| sequence(reader.try_recv(&mut buf))), [0, 1]);
+    let at = Mark { position: 64, sequence: 2 };
+    assert_eq!(reader.try_recv(&mut buf), Ok(Taken::End { at, state: State(7) }));
+}

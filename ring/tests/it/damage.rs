@@ -281,3 +281,23 @@ fn too_small_a_buffer_takes_nothing() {
     let lost = Taken::Gap { from: 1, count: 1, reason: GapReason::Corrupt };
     assert_eq!(reader.try_recv(&mut buf[..10]), Ok(lost), "damaged: nobody is sent for a larger buffer");
 }
+
+#[test]
+fn what_is_corrupt_in_a_later_lap_is_not_called_overrun() {
+    let bed = Bed::new();
+    let mut writer = bed.writer(&spec(4096));
+    let mut reader = bed.reader("r", Kind::DURABLE, From::Latest);
+    let mut buf = [0; 64];
+    for _ in 0..300 {
+        writer.try_push(0, &[7; 20]).unwrap();
+        reader.drain(&mut buf, 1, |_, _, _, _| {}).unwrap();
+    }
+    let at = writer.published().position;
+    for _ in 0..2 {
+        writer.try_push(0, &[7; 20]).unwrap();
+    }
+    flip(&bed, data_at() + at % 4096 + 12, 0);
+    let gap = Taken::Gap { from: 300, count: 1, reason: GapReason::Corrupt };
+    assert_eq!(reader.try_recv(&mut buf), Ok(gap));
+    assert!(matches!(reader.try_recv(&mut buf), Ok(Taken::Record { sequence: 301, .. })));
+}

@@ -121,3 +121,25 @@ fn names_are_shown_as_they_were_given_and_others_refused() {
         assert_eq!(ReaderName::new(name), Err(BadName { found: name.to_owned() }));
     }
 }
+
+#[test]
+fn one_attachment_is_one_reader_and_none_if_it_did_not_join() {
+    let bed = Bed::new();
+    let writer = bed.writer(&spec(4096));
+    let attached = bed.attach(Access::Reader);
+    let state = &writer.memory().page().succession.state;
+    let card = card("r", Kind::EPHEMERAL);
+    state.store(State::FENCING.0, Ordering::SeqCst);
+    assert!(matches!(attached.join(&card, From::Latest), Ok(Joining::NotOpen(State::FENCING))));
+    assert!(matches!(attached.claim(99, &card), Err(JoinError::NoSlot { slots: 32 })));
+    state.store(State::OPEN.0, Ordering::SeqCst);
+    let joined = attached.join(&card, From::Latest);
+    assert!(matches!(joined, Ok(Joining::Reader(_))), "{joined:?}");
+    assert!(matches!(attached.join(&card, From::Latest), Err(JoinError::RoleTaken)));
+    assert!(matches!(attached.claim(0, &card), Err(JoinError::RoleTaken)));
+    let other = bed.attach(Access::Reader);
+    assert!(matches!(other.claim(0, &card), Err(JoinError::Held { slot: 0 })));
+    drop(joined);
+    drop(attached);
+    assert!(other.claim(0, &card).is_ok());
+}
