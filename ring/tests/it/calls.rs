@@ -489,3 +489,32 @@ fn a_damaged_state_does_not_hide_an_end_that_was_decided() {
     let at = Mark { position: 64, sequence: 2 };
     assert_eq!(reader.try_recv(&mut buf), Ok(Taken::End { at, state: State(7) }));
 }
+
+#[test]
+fn what_was_published_while_the_end_is_undecided_waits_for_the_decision() {
+    let bed = Bed::new();
+    let (writer, mut reader) = pushed(&bed, 2);
+    let mut buf = [0; 8];
+    succession::fence_writer(writer.memory(), false).unwrap();
+    assert_eq!(reader.try_recv(&mut buf), Ok(Taken::Empty));
+    succession::decide_end(writer.memory(), Some(64)).unwrap();
+    assert_eq!([0, 1].map(|_| sequence(reader.try_recv(&mut buf))), [0, 1]);
+}
+
+#[test]
+fn a_wiped_segment_keeps_its_length_and_nothing_of_its_data() {
+    for capacity in [4096, 1 << 16] {
+        let bed = Bed::new();
+        let mut writer = bed.writer(&spec(capacity));
+        while writer.published().position < capacity - 1024 {
+            writer.try_push(0, &[7; 1000]).unwrap();
+        }
+        let segment = writer.memory();
+        let before = segment.copy().unwrap();
+        segment.wipe().unwrap();
+        let after = segment.copy().unwrap();
+        let data = segment.identity().geometry.data_at() as usize;
+        assert_eq!((after.len(), &after[..data]), (before.len(), &before[..data]));
+        assert!(after[data..].iter().all(|byte| *byte == 0));
+    }
+}
