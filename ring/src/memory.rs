@@ -343,5 +343,44 @@ mod tests {
         assert!(data.load(48, &mut buf));
         assert_eq!(data.load_header(40), Some([2; 3]));
         assert_eq!((words[0], words[9]), (0x5a5a_5a5a_5a5a_5a5a, 0x5a5a_5a5a_5a5a_5a5a));
+}
+
+    /// A ring of 64 bytes between bytes that are nobody's business.
+    #[test]
+    fn what_does_not_fit_is_answered_by_false_and_touches_nothing() {
+        let mut around = [0x5555_5555_5555_5555_u64; 24];
+        let untouched = around;
+        let ring = core::ptr::NonNull::from(&mut around[8]).cast::<u8>();
+        // SAFETY: 64 bytes from word 8 on lie inside `around`, aligned to 8, and nobody else looks at them meanwhile.
+        let data = unsafe { Data::new(ring, 64) };
+        let crc = || RecordCrc::new(SegmentId(1), 0, RecordKind::DATA, 0, 0, 0);
+        let all = |offset: u64, len: usize| {
+            let mut bytes = vec![0xaa; len];
+            [
+                data.load(offset, &mut bytes),
+                data.load_summed(offset, &mut bytes, &mut crc()),
+                data.store(offset, &vec![0x55; len]),
+                data.store_summed(offset, &vec![0x55; len], &mut crc()),
+            ]
+        };
+        for (offset, len, fits) in [
+            (0, 64, true),
+            (64, 0, true),
+            (40, 24, true),
+            (63, 1, true),
+            (0, 65, false),
+            (64, 1, false),
+            (41, 24, false),
+            (65, 0, false),
+            (96, 8, false),
+        ] {
+            assert_eq!(all(offset, len), [fits; 4], "{len} bytes at {offset}");
+        }
+        let header = [0x5555_5555_5555_5555; 3];
+        for (offset, fits) in [(0, true), (40, true), (36, false), (48, false), (64, false), (72, false)] {
+            assert_eq!(data.store_header(offset, header), fits, "a header at {offset}");
+            assert_eq!(data.load_header(offset), fits.then_some(header), "a header at {offset}");
+        }
+        assert_eq!(around, untouched);
     }
 }
