@@ -343,7 +343,7 @@ mod tests {
         assert!(data.load(48, &mut buf));
         assert_eq!(data.load_header(40), Some([2; 3]));
         assert_eq!((words[0], words[9]), (0x5a5a_5a5a_5a5a_5a5a, 0x5a5a_5a5a_5a5a_5a5a));
-}
+    }
 
     /// A ring of 64 bytes between bytes that are nobody's business.
     #[test]
