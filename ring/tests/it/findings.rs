@@ -428,6 +428,15 @@ fn a_record_with_the_number_of_the_end_is_not_believed() {
     }
 }
 
+/// It comes when it is due, but the end says that there is none of that number in front of it.
+#[test]
+fn a_record_that_is_expected_is_not_believed_under_the_number_of_the_end() {
+    let mut segment = golden::clean();
+    segment.checkpoint(CURSOR_AT, 0, 768, 5);
+    let image = image::decode(&segment.bytes);
+    assert_eq!((image.totals.records, image.totals.holes, image.totals.lost), (4, 1, 0));
+}
+
 #[test]
 fn a_jump_in_what_everybody_has_released_is_no_piece() {
     let mut gap = golden::all().into_iter().find(|golden| golden.name == "gap.ring").expect("gap.ring").bytes;
