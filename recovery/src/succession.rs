@@ -229,7 +229,10 @@ pub(crate) fn follow_broken(channel: &Channel, dir: &ChannelDir, number: u64) ->
     let next = prepare(channel, dir, slots_for(&carried))?;
     let followed = link_by_name(dir, next, number + 1, channel_id, first_sequence, &carried)?;
     if let Followed::ByUs(next) = &followed {
-        warn!(generation = number, "followed a generation that can't be read: an unknown number of records is lost");
+        warn!(
+            generation = number + 1,
+            "followed a generation that can't be read: an unknown number of records is lost"
+        );
         name_in_elder(dir, number, next, trust);
         next.set_elders(elders);
         if let Err(error) = chain::tidy(dir, trust, false) {

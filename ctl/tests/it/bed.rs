@@ -2,6 +2,7 @@
 //! takes too long.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,6 +142,11 @@ impl Bed {
     /// Path of a generation of channel `c`.
     pub(crate) fn segment(&self, generation: u64) -> PathBuf {
         self.root().join("test/c").join(ringward_recovery::generation_name(generation))
+    }
+
+    /// Writes into generation 1 of channel `c`, as a stray store would.
+    pub(crate) fn store(&self, at: u64, bytes: &[u8]) {
+        std::fs::OpenOptions::new().write(true).open(self.segment(1)).unwrap().write_all_at(bytes, at).unwrap();
     }
 
     /// Waits until something holds.

@@ -411,7 +411,7 @@ fn an_end_that_was_decided_as_unknown_is_told_without_a_count() {
     let (bed, (entry, whole)) = (Bed::new(), both("RW-IMG-UNKNOWN-END"));
     bed.run(&["send", "c", "--no-close"], &lines(0..3)).code(0);
     bed.absent("d", From::Oldest);
-    store(&bed, CURSOR, &[0xff; 56]);
+    bed.store(CURSOR, &[0xff; 56]);
     bed.run(&["send", "c", "--no-close"], b"on\n").code(0);
     shows(&checked(&bed, 5), &["damage: ", "[RW-IMG-UNKNOWN-END]"]);
     says(&entry, &["nothing in the writer's cursor that checks"]);
@@ -419,10 +419,6 @@ fn an_end_that_was_decided_as_unknown_is_told_without_a_count() {
     let (numbers, gaps) = received(&bed, "d");
     assert!(gaps.len() == 1 && gaps[0]["count"].is_null(), "{gaps:?}");
     assert!(numbers.last() > Some(&(1 << 48)), "{numbers:?}");
-}
-
-fn store(bed: &Bed, at: u64, bytes: &[u8]) {
-    std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap().write_all_at(bytes, at).unwrap();
 }
 
 fn load(bed: &Bed, at: u64) -> u64 {
@@ -519,13 +515,12 @@ fn a_succession_with_a_reader_behind_leaves_nothing_remarkable() {
 
 #[test]
 fn what_a_living_writer_and_its_reader_mend_is_gone_from_the_next_copy() {
-    let flip =
-        |at: u64| move |scene: &mut Scene| store(&scene.bed, at, &(load(&scene.bed, at) ^ 1 << 20).to_le_bytes());
+    let flip = |at: u64| move |scene: &mut Scene| scene.bed.store(at, &(load(&scene.bed, at) ^ 1 << 20).to_le_bytes());
     // By the next push, the next look at the table, the next ring.
     mended("RW-IMG-POSITION", flip(CURSOR), Scene::push);
     mended(
         "RW-IMG-CURSOR",
-        |scene| store(&scene.bed, CURSOR, &[0xee; 56]),
+        |scene| scene.bed.store(CURSOR, &[0xee; 56]),
         |scene| {
             scene.push();
             scene.push();
@@ -533,7 +528,7 @@ fn what_a_living_writer_and_its_reader_mend_is_gone_from_the_next_copy() {
     );
     mended(
         "RW-IMG-LIMIT",
-        |scene| store(&scene.bed, LIMIT, &[0xee; 8]),
+        |scene| scene.bed.store(LIMIT, &[0xee; 8]),
         |scene| {
             for _ in 0..200 {
                 scene.push();
@@ -541,10 +536,10 @@ fn what_a_living_writer_and_its_reader_mend_is_gone_from_the_next_copy() {
             }
         },
     );
-    mended("RW-IMG-BELL", |scene| store(&scene.bed, BELL, &[0; 4]), Scene::ring);
+    mended("RW-IMG-BELL", |scene| scene.bed.store(BELL, &[0; 4]), Scene::ring);
     // By its reader: the next release, or by joining again.
     mended("RW-IMG-SLOT-CURSOR", flip(SLOT_CURSOR), |scene| drop(scene.take(1)));
-    mended("RW-IMG-TAKEN", |scene| store(&scene.bed, SLOT_TAKEN, &99u64.to_le_bytes()), |scene| drop(scene.take(1)));
+    mended("RW-IMG-TAKEN", |scene| scene.bed.store(SLOT_TAKEN, &99u64.to_le_bytes()), |scene| drop(scene.take(1)));
 }
 
 /// Stores into the memory of a living writer.
@@ -556,11 +551,11 @@ fn a_place_that_was_damaged_is_taken_anew_by_its_reader() {
         let segment = scene.writer.segment().identity().segment;
         let mut bytes = words(Mark { position: 2048, sequence: 99 }, segment);
         bytes.extend([0; 24]);
-        store(&scene.bed, SLOT_CURSOR, &bytes);
-        store(&scene.bed, SLOT_TAKEN, &99u64.to_le_bytes());
+        scene.bed.store(SLOT_CURSOR, &bytes);
+        scene.bed.store(SLOT_TAKEN, &99u64.to_le_bytes());
     };
-    let state = |scene: &mut Scene| store(&scene.bed, SLOT, &[0xee; 4]);
-    let card = |scene: &mut Scene| store(&scene.bed, SLOT_NAME, b"x");
+    let state = |scene: &mut Scene| scene.bed.store(SLOT, &[0xee; 4]);
+    let card = |scene: &mut Scene| scene.bed.store(SLOT_NAME, b"x");
     let cases: [(&'static str, Damage<'_>); 3] =
         [("RW-IMG-SLOT-STATE", &state), ("RW-IMG-SLOT-CARD", &card), ("RW-IMG-SLOT-AHEAD", &ahead)];
     for (id, damage) in cases {

@@ -149,8 +149,7 @@ fn a_loss_is_told_with_its_numbers_and_can_be_sent_again() {
     bed.absent("d", From::Oldest);
     let dump: Value = serde_json::from_slice(&bed.run(&["dump", "c", "--json"], b"").code(0).stdout).unwrap();
     let at = dump["pieces"][2]["offset"].as_u64().unwrap() + 30;
-    let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
-    file.write_all_at(&[0xff; 4], at).unwrap();
+    bed.store(at, &[0xff; 4]);
     assert_eq!(entry.ended(&bed, "ringward check CHANNEL", &[], b"").status.code(), Some(5));
     let d = ["--durable", "--name", "d"];
     let recv = receiver(&bed, &d);

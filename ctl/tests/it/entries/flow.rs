@@ -2,13 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use ringward_recovery::{Channel, Config, Durability, Event, From, Heal, Reader, ReceiveError, SendError};
+use ringward_ring::layout::{CURSOR_AT, SUCCESSION_AT};
 use ringward_ring::reader::{Reader as SegmentReader, RecvError};
 use ringward_ring::segment::{Access, Segment};
 use ringward_ring::succession;
@@ -21,13 +21,9 @@ use super::{entry, live, rest, says, shows, stop, writer};
 use crate::bed::{Bed, frames, lines};
 
 const LONG: Duration = Duration::from_secs(60);
-/// Where the state word, the expelled word and the writer's cursor lie (docs/FORMAT.md).
-const STATE: u64 = 256;
-const CURSOR: u64 = 384;
-
-fn store(bed: &Bed, at: u64, bytes: &[u8]) {
-    OpenOptions::new().write(true).open(bed.segment(1)).unwrap().write_all_at(bytes, at).unwrap();
-}
+/// Where the state word and the writer's cursor lie.
+const STATE: u64 = SUCCESSION_AT as u64;
+const CURSOR: u64 = CURSOR_AT as u64;
 
 /// A channel whose writer promises no beats, so that nothing but a push looks at its memory.
 fn silent(bed: &Bed) -> Channel {
@@ -130,7 +126,7 @@ fn a_damaged_word_ends_its_writer_and_is_named_with_what_it_holds() {
     let mut hit = writer(&bed, &["--heartbeat", "0", "--no-close"]);
     hit.feed(b"one\n");
     bed.until_next(1);
-    store(&bed, STATE, &[0xff; 4]);
+    bed.store(STATE, &[0xff; 4]);
     hit.feed(b"two\n");
     hit.wait().code(1).says("[RW-PUSH-DAMAGED]").says("the state word holds 0xffffffff");
     says(&entry, &["the message has the word and what it holds"]);
@@ -329,7 +325,7 @@ fn an_end_that_nobody_knows_is_a_gap_without_a_count_and_a_jump() {
     bed.run(&["send", "c", "--no-close", "--capacity", "64KiB"], &lines(0..3)).code(0);
     bed.absent("d", From::Oldest);
     let mut reads_one = direct(&bed, 1);
-    store(&bed, CURSOR, &[0xff; 56]);
+    bed.store(CURSOR, &[0xff; 56]);
     let mut next = writer(&bed, &["--no-close"]);
     next.feed(b"on\n");
     bed.until("it is there", || bed.view()["next_sequence"].as_u64() > Some(3));

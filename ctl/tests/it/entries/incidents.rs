@@ -141,11 +141,9 @@ fn what_is_nobodys_is_cleaned_and_what_is_in_grace_too_if_one_is_sure() {
 
 #[test]
 fn a_corrupt_header_of_a_dead_writer_is_followed() {
-    use std::os::unix::fs::FileExt;
     let (bed, entry) = (Bed::new(), entry("RW-WD-CORRUPT"));
     let owner = writer(&bed, &["--heartbeat", "0"]);
-    let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
-    file.write_all_at(&[0xff; 8], 64).unwrap();
+    bed.store(64, &[0xff; 8]);
     let found = entry.run(&bed, "ringward inspect CHANNEL");
     shows(&found, &["verdict: corrupt [RW-WD-CORRUPT]", "RW-SEG-CRC"]);
     bed.run(&["check", "c"], b"").code(5);

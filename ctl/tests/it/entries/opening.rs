@@ -1,6 +1,5 @@
 //! What a program is told that opens a channel, and situations that have no id.
 
-use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -319,8 +318,7 @@ fn a_cursor_that_does_not_check_is_mended_by_the_next_push_or_a_successor() {
             if !lives {
                 send.signal(Signal::SIGKILL);
             }
-            let file = std::fs::OpenOptions::new().write(true).open(bed.segment(1)).unwrap();
-            file.write_all_at(&[0x55; 56][..len], CURSOR_AT as u64).unwrap();
+            bed.store(CURSOR_AT as u64, &[0x55; 56][..len]);
             joins(&bed, &[]).code(1).says("RW-JOIN-DAMAGED");
             let check = entry.ended(&bed, "ringward check CHANNEL", &[], b"").code(5);
             shows(&text(check), &[found]);

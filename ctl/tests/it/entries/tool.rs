@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
 use ringward_ring::layout::SUCCESSION_AT;
@@ -134,8 +133,7 @@ fn a_sender_that_resumes_and_whose_numbers_jump_says_so_and_stops() {
     succession::fence_writer(&old, false).unwrap();
     succession::decide_end(&old, None).unwrap();
     drop(old);
-    let file = File::options().write(true).open(bed.segment(1)).unwrap();
-    file.write_all_at(&[0xff; 4], SUCCESSION_AT as u64).unwrap();
+    bed.store(SUCCESSION_AT as u64, &[0xff; 4]);
     send.signal(Signal::SIGCONT);
     send.feed(&lines(3..6));
     send.wait()
