@@ -209,11 +209,13 @@ impl Reader {
     #[inline]
     pub fn recv(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
         self.mind_what_was_left();
+        let mut spun = false;
         if let Some(ring) = self.ring.as_mut().filter(|_| self.queue.is_empty()) {
             if self.auto_release {
                 ring.release();
             }
-            match ring.try_recv(buf) {
+            let turns = if timeout.is_zero() { 0 } else { ring.spin() };
+            match ring.poll(buf, turns) {
                 Ok(Taken::Record { sequence, record_type, len, redelivered }) => {
                     return Ok(Some(Event::Record { sequence, record_type, len, redelivered }));
                 }
@@ -221,11 +223,12 @@ impl Reader {
                 Ok(Taken::Gap { from, count, reason }) => {
                     return Ok(Some(Event::Gap { from, count: Some(count), reason }));
                 }
+                Ok(Taken::Empty) => spun = true,
                 // Found again below.
                 Ok(_) | Err(_) => {}
             }
         }
-        self.recv_slow(buf, timeout)
+        self.recv_slow(buf, timeout, spun)
     }
 
     /// What comes next, without waiting.
@@ -238,11 +241,13 @@ impl Reader {
         self.recv(buf, Duration::ZERO)
     }
 
-    fn recv_slow(&mut self, buf: &mut [u8], timeout: Duration) -> Result<Option<Event>, ReceiveError> {
+    /// Nothing came at once. `spun`: nor in the turns of the spin loop.
+    #[cold]
+    fn recv_slow(&mut self, buf: &mut [u8], timeout: Duration, spun: bool) -> Result<Option<Event>, ReceiveError> {
         // A time-out beyond what the clock can say is none.
         let deadline = Instant::now().checked_add(timeout);
         let left = |now: Instant| deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
-        let mut idle = false;
+        let mut idle = spun;
         loop {
             if let Some(event) = self.queue.pop_front() {
                 if let (Event::Gap { from, count: Some(count), .. }, Some(ring)) = (&event, &self.ring)

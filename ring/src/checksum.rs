@@ -3,12 +3,16 @@
 //! Position and segment id are part of it so that a stale, misplaced, lapped or zeroed record never passes for a good one:
 //! the same bytes at another place, or in another segment, have another checksum.
 
+use crate::canary;
+use crate::copy::{self, Way};
 use crate::word::{RecordKind, SegmentId};
-use crate::{canary, copy};
 
 /// The running checksum of one record.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RecordCrc(pub(crate) u32);
+pub(crate) struct RecordCrc {
+    pub(crate) register: u32,
+    pub(crate) way: Way,
+}
 
 impl RecordCrc {
     /// Starts with everything but the payload: 36 bytes, as four words and a half.
@@ -31,25 +35,26 @@ impl RecordCrc {
             pair((sequence >> 32) as u32, position),
             pair((position >> 32) as u32, segment.0),
         ];
-        RecordCrc(copy::words(words, (segment.0 >> 32) as u32))
+        let way = Way::here();
+        RecordCrc { register: copy::words(way, words, (segment.0 >> 32) as u32), way }
     }
 
     /// Adds payload bytes.
     #[inline(always)]
     pub(crate) fn update(&mut self, payload: &[u8]) {
-        self.0 = copy::over(self.0, payload);
+        self.register = copy::over(self.way, self.register, payload);
     }
 
     /// The checksum.
     #[inline(always)]
     pub(crate) fn finish(self) -> u32 {
-        !self.0
+        !self.register
     }
 }
 
 /// CRC-32C (Castagnoli) of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    !copy::over(!0, bytes)
+    !copy::over(Way::here(), !0, bytes)
 }
 
 #[cfg(test)]

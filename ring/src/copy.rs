@@ -1,10 +1,11 @@
 //! Copying and checksumming in one pass: CRC-32C over exactly the bytes that were copied, each read once.
 //!
-//! A separate pass over a large record would fetch it again from a far cache. On x86-64 the processor's own instruction
-//! takes eight bytes a cycle, if three of them are under way at a time: so larger runs are cut into three streams, whose
-//! checksums are put together by carry-less multiplication (after Gopal and others, "Fast CRC computation for iSCSI
-//! polynomial using CRC32 instruction", Intel 2011). Elsewhere, and on processors without that instruction: a copy, then
-//! `crc-fast`.
+//! A separate pass over a large record would fetch it again from a far cache. Short ones go through the processor's own instruction,
+//! eight bytes at a time. Longer ones are folded by carry-less multiplication: 128 bytes are carried over the next 128 until
+//! few are left (Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009), in
+//! registers of 32 bytes, which copy on the way; that needs VPCLMULQDQ. On x86-64 without it, long runs are copied in pieces, and each is then cut into
+//! three streams, whose checksums are put together (Gopal and others, "Fast CRC computation for iSCSI polynomial using CRC32 instruction",
+//! Intel 2011). Elsewhere, and on processors without any of this: a copy, then `crc-fast`.
 //!
 //! # Safety
 //!
@@ -13,13 +14,66 @@
 //! instructions are executed only where the processor says that it has them.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use crc_fast::{CrcAlgorithm, Digest};
+
+/// What this processor has for checksums. Only [`here`](Self::here) makes one, by asking the processor: whoever has a `Way` may go it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way(u8);
+
+/// Nothing: `crc-fast` looks for itself.
+const NONE: Way = Way(1);
+/// The checksum's own instruction: SSE4.2.
+#[cfg(target_arch = "x86_64")]
+const SUMS: Way = Way(2);
+/// It can fold besides: AVX2, PCLMULQDQ and VPCLMULQDQ.
+#[cfg(target_arch = "x86_64")]
+const FOLDS: Way = Way(3);
+
+impl Way {
+    /// This processor's. One load, where the standard library's answer takes six instructions for each feature.
+    #[inline(always)]
+    pub(crate) fn here() -> Way {
+        #[cfg(target_arch = "x86_64")]
+        {
+            static FOUND: AtomicU8 = AtomicU8::new(0);
+
+            #[cold]
+            #[inline(never)]
+            fn look() -> Way {
+                use std::arch::is_x86_feature_detected as has;
+                let folds = has!("avx2") && has!("pclmulqdq") && has!("vpclmulqdq");
+                let way = match has!("sse4.2") {
+                    true if folds => FOLDS,
+                    true => SUMS,
+                    false => NONE,
+                };
+                FOUND.store(way.0, Ordering::Relaxed);
+                way
+            }
+
+            match FOUND.load(Ordering::Relaxed) {
+                0 => look(),
+                found => Way(found),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        NONE
+    }
+}
 
 /// Carries the register `crc` over `bytes`, in place.
 #[inline(always)]
-pub(crate) fn over(crc: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn over(way: Way, crc: u32, bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if x86::present() {
+    if way == FOLDS && bytes.len() >= x86::FOLD {
+        // SAFETY: the slice is readable and long enough, nothing is stored, and the instructions are there.
+        return unsafe { x86::fold::<false>(crc, bytes.as_ptr(), core::ptr::null_mut(), bytes.len()) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if way != NONE {
         // SAFETY: the slice is readable, nothing is stored, and the instruction is there.
         return unsafe { x86::run::<false>(crc, bytes.as_ptr(), core::ptr::null_mut(), bytes.len()) };
     }
@@ -33,12 +87,16 @@ pub(crate) fn over(crc: u32, bytes: &[u8]) -> u32 {
 /// `from` must be readable and `to` writable for `len` bytes, and the two must not overlap. One of them is private to the
 /// caller; `private_to` says which.
 #[inline(always)]
-pub(crate) unsafe fn copy(crc: u32, from: *const u8, to: *mut u8, len: usize, private_to: bool) -> u32 {
+pub(crate) unsafe fn copy(way: Way, crc: u32, from: *const u8, to: *mut u8, len: usize, private_to: bool) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if x86::present() {
-        if len <= AT_ONCE {
+    if way != NONE {
+        if len < x86::FOLD {
             // SAFETY: the caller's promise, and the instruction is there.
             return unsafe { x86::small::<true>(crc, from, to, len) };
+        }
+        if way == FOLDS {
+            // SAFETY: the caller's promise, the instructions are there, and it is long enough.
+            return unsafe { x86::fold::<true>(crc, from, to, len) };
         }
         // SAFETY: the caller's promise.
         return unsafe { in_pieces(crc, from, to, len, private_to) };
@@ -50,10 +108,7 @@ pub(crate) unsafe fn copy(crc: u32, from: *const u8, to: *mut u8, len: usize, pr
     portable(crc, unsafe { core::slice::from_raw_parts(private, len) })
 }
 
-/// Up to so many bytes go through registers, eight at a time.
-#[cfg(target_arch = "x86_64")]
-const AT_ONCE: usize = 256;
-/// Beyond that, pieces of so many bytes are copied and then checksummed while they are close. Wide copies have many more
+/// Without folding, pieces of so many bytes are copied and then checksummed while they are close. Wide copies have many more
 /// lines under way between two processors than eight bytes at a time can have.
 #[cfg(target_arch = "x86_64")]
 const PIECE: usize = 3072;
@@ -77,20 +132,28 @@ pub(crate) unsafe fn plain(from: *const u8, to: *mut u8, len: usize) {
     unsafe { core::ptr::copy_nonoverlapping(from, to, len) };
 }
 
+/// Up to so many bytes go through registers there, eight at a time.
+#[cfg(target_arch = "x86_64")]
+const AT_ONCE: usize = 256;
+
 /// # Safety
 ///
-/// As [`copy`].
+/// As [`copy`]; and the processor has SSE4.2.
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 unsafe fn in_pieces(mut crc: u32, from: *const u8, to: *mut u8, len: usize, private_to: bool) -> u32 {
+    if len <= AT_ONCE {
+        // SAFETY: the caller's promise, and the caller has found the instruction.
+        return unsafe { x86::small::<true>(crc, from, to, len) };
+    }
     let private = if private_to { to.cast_const() } else { from };
     let mut at = 0;
     while at < len {
         let piece = PIECE.min(len - at);
         // SAFETY: `at + piece` is at most `len`.
         unsafe { plain(from.add(at), to.add(at), piece) };
-        // SAFETY: the same piece of the private one, written to by nobody else.
-        crc = over(crc, unsafe { core::slice::from_raw_parts(private.add(at), piece) });
+        // SAFETY: the same piece of the private one, written to by nobody else; the caller has found the instruction.
+        crc = unsafe { x86::run::<false>(crc, private.add(at), core::ptr::null_mut(), piece) };
         at += piece;
     }
     crc
@@ -105,9 +168,9 @@ pub(crate) fn portable(crc: u32, bytes: &[u8]) -> u32 {
 
 /// The register behind four words and a half, least significant bytes first.
 #[inline(always)]
-pub(crate) fn words(words: [u64; 4], half: u32) -> u32 {
+pub(crate) fn words(way: Way, words: [u64; 4], half: u32) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if x86::present() {
+    if way != NONE {
         // SAFETY: the instruction is there.
         let crc = words.into_iter().fold(u64::from(!0_u32), |crc, word| unsafe { x86::value(crc, word) });
         // SAFETY: the instruction is there.
@@ -121,7 +184,9 @@ pub(crate) fn words(words: [u64; 4], half: u32) -> u32 {
 mod x86 {
     use core::arch::asm;
     use core::arch::x86_64::{
-        _mm_clmulepi64_si128, _mm_crc32_u64, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm256_zeroupper,
+        __m256i, _mm_clmulepi64_si128, _mm_crc32_u64, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64,
+        _mm_set_epi64x, _mm_xor_si128, _mm256_castsi256_si128, _mm256_clmulepi64_epi128, _mm256_extracti128_si256,
+        _mm256_setr_epi64x, _mm256_storeu_si256, _mm256_xor_si256, _mm256_zeroupper,
     };
 
     /// From here on cutting into streams pays.
@@ -167,9 +232,110 @@ mod x86 {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn present() -> bool {
-        std::arch::is_x86_feature_detected!("sse4.2")
+    /// From here on folding pays.
+    pub(super) const FOLD: usize = 192;
+
+    /// What carries 16 bytes over `bits` bits further: for their first half and their second.
+    const fn carry(bits: u32) -> [i64; 2] {
+        [power(bits + 31) as i64, power(bits - 33) as i64]
+    }
+
+    /// Carries both halves of `value` on, `by` as [`carry`] says, and adds what comes there.
+    #[target_feature(enable = "avx2,vpclmulqdq")]
+    #[inline]
+    fn fold_two(value: __m256i, by: __m256i, next: __m256i) -> __m256i {
+        let (low, high) = (_mm256_clmulepi64_epi128::<0x00>(value, by), _mm256_clmulepi64_epi128::<0x11>(value, by));
+        _mm256_xor_si256(_mm256_xor_si256(low, high), next)
+    }
+
+    /// 32 bytes at `from`, loaded once; stored to `to`, too, if `COPY`.
+    ///
+    /// # Safety
+    ///
+    /// As `run`, for these bytes; and the processor has AVX.
+    #[target_feature(enable = "avx")]
+    #[inline]
+    unsafe fn one<const COPY: bool>(from: *const u8, to: *mut u8) -> __m256i {
+        let value;
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!("vmovdqu {value}, ymmword ptr [{from}]", value = out(ymm_reg) value, from = in(reg) from,
+                options(readonly, nostack, preserves_flags));
+            if COPY {
+                _mm256_storeu_si256(to.cast(), value);
+            }
+        }
+        value
+    }
+
+    /// As `one`, for 128 bytes.
+    ///
+    /// # Safety
+    ///
+    /// As `one`.
+    #[target_feature(enable = "avx")]
+    #[inline]
+    unsafe fn four<const COPY: bool>(from: *const u8, to: *mut u8) -> [__m256i; 4] {
+        let (a, b, c, d);
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "vmovdqu {a}, ymmword ptr [{from}]",
+                "vmovdqu {b}, ymmword ptr [{from} + 32]",
+                "vmovdqu {c}, ymmword ptr [{from} + 64]",
+                "vmovdqu {d}, ymmword ptr [{from} + 96]",
+                a = out(ymm_reg) a, b = out(ymm_reg) b, c = out(ymm_reg) c, d = out(ymm_reg) d, from = in(reg) from,
+                options(readonly, nostack, preserves_flags),
+            );
+            if COPY {
+                _mm256_storeu_si256(to.cast(), a);
+                _mm256_storeu_si256(to.add(32).cast(), b);
+                _mm256_storeu_si256(to.add(64).cast(), c);
+                _mm256_storeu_si256(to.add(96).cast(), d);
+            }
+        }
+        [a, b, c, d]
+    }
+
+    /// Copies `len` bytes if it is to, and carries the register over them, 128 at a time.
+    ///
+    /// # Safety
+    ///
+    /// As `run`; `len` is at least 128, and the processor has AVX2, PCLMULQDQ and VPCLMULQDQ besides.
+    #[target_feature(enable = "sse4.2,avx2,pclmulqdq,vpclmulqdq")]
+    #[inline(never)]
+    pub(super) unsafe fn fold<const COPY: bool>(crc: u32, from: *const u8, to: *mut u8, len: usize) -> u32 {
+        let by = |bits: [i64; 2]| _mm256_setr_epi64x(bits[0], bits[1], bits[0], bits[1]);
+        let far = by(const { carry(1024) });
+        // SAFETY: 128 bytes at least.
+        let [first, mut b, mut c, mut d] = unsafe { four::<COPY>(from, to) };
+        let mut a = _mm256_xor_si256(first, _mm256_setr_epi64x(i64::from(crc), 0, 0, 0));
+        let mut at = 128;
+        while len - at >= 128 {
+            // SAFETY: `at + 128` is at most `len`; without `COPY`, `to` is only moved along.
+            let next = unsafe { four::<COPY>(from.add(at), to.wrapping_add(at)) };
+            a = fold_two(a, far, next[0]);
+            b = fold_two(b, far, next[1]);
+            c = fold_two(c, far, next[2]);
+            d = fold_two(d, far, next[3]);
+            at += 128;
+        }
+        let near = by(const { carry(256) });
+        let mut all = fold_two(fold_two(fold_two(a, near, b), near, c), near, d);
+        while len - at >= 32 {
+            // SAFETY: `at + 32` is at most `len`; as above.
+            all = fold_two(all, near, unsafe { one::<COPY>(from.add(at), to.wrapping_add(at)) });
+            at += 32;
+        }
+        let [low, high] = const { carry(128) };
+        let (first, second) = (_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
+        let by = _mm_set_epi64x(high, low);
+        let folded = _mm_xor_si128(_mm_clmulepi64_si128::<0x00>(first, by), _mm_clmulepi64_si128::<0x11>(first, by));
+        let last = _mm_xor_si128(folded, second);
+        let crc = _mm_crc32_u64(0, _mm_cvtsi128_si64(last) as u64);
+        let crc = _mm_crc32_u64(crc, _mm_extract_epi64::<1>(last) as u64) as u32;
+        // SAFETY: `at` is at most `len`; without `COPY`, `to` is only moved along.
+        unsafe { small::<COPY>(crc, from.add(at), to.wrapping_add(at), len - at) }
     }
 
     /// # Safety
@@ -240,9 +406,18 @@ mod x86 {
     #[inline(always)]
     pub(super) unsafe fn small<const COPY: bool>(crc: u32, from: *const u8, to: *mut u8, len: usize) -> u32 {
         let mut crc = u64::from(crc);
-        let words = len & !7;
         let mut at = 0;
-        while at < words {
+        while len - at >= 32 {
+            // SAFETY: `at + 32` is at most `len`.
+            unsafe {
+                crc = eight::<COPY>(crc, from, to, at);
+                crc = eight::<COPY>(crc, from, to, at + 8);
+                crc = eight::<COPY>(crc, from, to, at + 16);
+                crc = eight::<COPY>(crc, from, to, at + 24);
+            }
+            at += 32;
+        }
+        while len - at >= 8 {
             // SAFETY: `at + 8` is at most `len`.
             crc = unsafe { eight::<COPY>(crc, from, to, at) };
             at += 8;
@@ -370,18 +545,30 @@ mod tests {
 
     #[test]
     fn every_way_gives_the_same_checksum_and_the_same_bytes() {
+        let way = Way::here();
         let all = bytes(9000);
         let lengths = (0..=1100).chain([3071, 3072, 3073, 3072 + 768 + 192 + 9, 8191, 8999]);
         for len in lengths {
             for skew in [0, 1] {
                 let from = &all[skew..skew + len];
                 let want = slow(!0, from);
-                assert_eq!(over(!0, from), want, "{len}");
+                assert_eq!(over(way, !0, from), want, "{len}");
                 assert_eq!(portable(!0, from), want, "{len}");
+                #[cfg(target_arch = "x86_64")]
+                if way != NONE {
+                    // SAFETY: readable for `len` bytes, nothing is stored, and the instruction is there.
+                    let got = unsafe { x86::run::<false>(!0, from.as_ptr(), core::ptr::null_mut(), len) };
+                    assert_eq!(got, want, "{len}, without folding");
+                    let mut to = vec![0xee; len + 2];
+                    // SAFETY: both slices have `len` bytes there and are different memory; the instruction is there.
+                    let got = unsafe { in_pieces(!0, from.as_ptr(), to[1..].as_mut_ptr(), len, true) };
+                    assert_eq!(got, want, "{len}, without folding");
+                    assert!(to[0] == 0xee && to[len + 1] == 0xee && to[1..=len] == *from, "{len}, without folding");
+                }
                 for private_to in [false, true] {
                     let mut to = vec![0xee; len + 2];
                     // SAFETY: both slices have `len` bytes there and are different memory.
-                    let got = unsafe { copy(!0, from.as_ptr(), to[1..].as_mut_ptr(), len, private_to) };
+                    let got = unsafe { copy(way, !0, from.as_ptr(), to[1..].as_mut_ptr(), len, private_to) };
                     assert_eq!(got, want, "{len}");
                     assert!(to[0] == 0xee && to[len + 1] == 0xee && to[1..=len] == *from, "{len}");
                 }
@@ -393,6 +580,6 @@ mod tests {
     fn words_are_their_bytes() {
         let all = [0x0123_4567_89ab_cdef, u64::MAX, 0, 77];
         let bytes = [all.map(u64::to_le_bytes).concat(), 0x89ab_cdef_u32.to_le_bytes().to_vec()].concat();
-        assert_eq!(words(all, 0x89ab_cdef), slow(!0, &bytes));
+        assert_eq!(words(Way::here(), all, 0x89ab_cdef), slow(!0, &bytes));
     }
 }

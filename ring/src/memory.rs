@@ -17,7 +17,9 @@ use crate::atomic::{AtomicU64, Ordering};
 use crate::checksum::RecordCrc;
 #[cfg(not(feature = "loom"))]
 use crate::copy;
-use crate::layout::{RECORD_HEADER, Slot, TableHead, WriterPage};
+#[cfg(feature = "loom")]
+use crate::layout::RECORD_HEADER;
+use crate::layout::{ALIGN, Slot, TableHead, WriterPage};
 use crate::word::{Checksum, SegmentId};
 
 /// What the protocol needs to know of a segment's identity; copied once from the verified identity block.
@@ -106,7 +108,7 @@ impl<'m> Data<'m> {
     ///
     /// # Safety
     ///
-    /// `base` must be aligned to 8 and valid for `capacity` bytes for `'m`, for writing too if [`store_header`](Self::store_header) or
+    /// `base` must be aligned to 8, `capacity` be a multiple of [`ALIGN`], and so many bytes valid behind `base` for `'m`, for writing too if [`store_header`](Self::store_header) or
     /// [`store`](Self::store) is called. Other processes may write there at any time: callers must verify what they load.
     pub(crate) unsafe fn new(base: core::ptr::NonNull<u8>, capacity: u64) -> Data<'m> {
         Data { base, capacity, life: core::marker::PhantomData }
@@ -114,17 +116,23 @@ impl<'m> Data<'m> {
 
     #[inline(always)]
     fn fits(&self, offset: u64, len: u64) -> bool {
-        offset <= self.capacity && len <= self.capacity - offset
+        offset.checked_add(len).is_some_and(|end| end <= self.capacity)
+    }
+
+    /// Whether a record may begin at `offset`: on a border inside the ring, behind which a header always fits.
+    #[inline(always)]
+    fn is_border(&self, offset: u64) -> bool {
+        offset.is_multiple_of(ALIGN) && offset < self.capacity
     }
 
     /// Writes a record header at `offset`.
     #[inline(always)]
     #[must_use]
     pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
-        if !self.fits(offset, RECORD_HEADER) || !offset.is_multiple_of(8) {
+        if !self.is_border(offset) {
             return false;
         }
-        // SAFETY: checked above: offset + 24 ≤ capacity, so the pointer stays inside the mapping, and it is aligned to 8.
+        // SAFETY: offset < capacity, and both are multiples of 32: so 24 bytes are there, inside the mapping and aligned to 8.
         let at = unsafe { self.base.as_ptr().add(offset as usize) }.cast::<u64>();
         for (i, word) in words.into_iter().enumerate() {
             // SAFETY: word i < 3 of the 24 bytes checked above; volatile because other processes look on.
@@ -136,10 +144,10 @@ impl<'m> Data<'m> {
     /// Reads the record header at `offset`, each word once.
     #[inline(always)]
     pub(crate) fn load_header(&self, offset: u64) -> Option<[u64; 3]> {
-        if !self.fits(offset, RECORD_HEADER) || !offset.is_multiple_of(8) {
+        if !self.is_border(offset) {
             return None;
         }
-        // SAFETY: checked above: offset + 24 ≤ capacity, aligned to 8.
+        // SAFETY: as in `store_header`.
         let at = unsafe { self.base.as_ptr().add(offset as usize) }.cast::<u64>();
         let mut words = [0; 3];
         for (i, word) in words.iter_mut().enumerate() {
@@ -172,8 +180,10 @@ impl<'m> Data<'m> {
             return false;
         }
         // SAFETY: as in `store`; `bytes` is the private one of the two.
-        crc.0 =
-            unsafe { copy::copy(crc.0, bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len(), false) };
+        crc.register = unsafe {
+            let to = self.base.as_ptr().add(offset as usize);
+            copy::copy(crc.way, crc.register, bytes.as_ptr(), to, bytes.len(), false)
+        };
         true
     }
 
@@ -185,8 +195,9 @@ impl<'m> Data<'m> {
             return false;
         }
         // SAFETY: as in `load`; `bytes` is the private one of the two.
-        crc.0 = unsafe {
-            copy::copy(crc.0, self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len(), true)
+        crc.register = unsafe {
+            let from = self.base.as_ptr().add(offset as usize);
+            copy::copy(crc.way, crc.register, from, bytes.as_mut_ptr(), bytes.len(), true)
         };
         true
     }
@@ -353,7 +364,9 @@ mod tests {
             assert_eq!(lent, [fits; 2], "{len} bytes at {offset}");
         }
         let header = [0x5555_5555_5555_5555; 3];
-        for (offset, fits) in [(0, true), (40, true), (36, false), (48, false), (64, false), (72, false)] {
+        for (offset, fits) in
+            [(0, true), (32, true), (8, false), (36, false), (40, false), (64, false), (72, false), (96, false)]
+        {
             assert_eq!(data.store_header(offset, header), fits, "a header at {offset}");
             assert_eq!(data.load_header(offset), fits.then_some(header), "a header at {offset}");
         }

@@ -246,18 +246,12 @@ impl<M: Memory> Reader<M> {
     ///
     /// As [`recv`](Self::recv).
     pub fn recv_after(&mut self, buf: &mut [u8], timeout: Duration, turns: u32) -> Result<Taken, RecvError> {
-        let mut spun = 0;
+        match self.poll(buf, if timeout.is_zero() { 0 } else { turns })? {
+            Taken::Empty => {}
+            taken => return Ok(taken),
+        }
         let mut deadline = None;
         loop {
-            match self.try_recv(buf)? {
-                Taken::Empty => {}
-                taken => return Ok(taken),
-            }
-            if spun < turns && !timeout.is_zero() {
-                spun += 1;
-                wait::relax();
-                continue;
-            }
             let now = Instant::now();
             let deadline = *deadline.get_or_insert_with(|| now.checked_add(timeout));
             let left = deadline.map_or(wait::MAX_SLEEP, |at| at.saturating_duration_since(now));
@@ -276,7 +270,35 @@ impl<M: Memory> Reader<M> {
             if wait::sleep(&self.memory, bell, &announced, left) == Slept::Fault || self.memory.poisoned() {
                 return Err(RecvError::Truncated { next: self.next.sequence });
             }
+            match self.try_recv(buf)? {
+                Taken::Empty => {}
+                taken => return Ok(taken),
+            }
         }
+    }
+
+    /// Takes the next record, spinning for it for so many turns, and looking at no clock meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    #[inline]
+    pub fn poll(&mut self, buf: &mut [u8], turns: u32) -> Result<Taken, RecvError> {
+        let mut spun = 0;
+        loop {
+            match self.try_recv(buf)? {
+                Taken::Empty if spun < turns => {
+                    spun += 1;
+                    wait::relax();
+                }
+                taken => return Ok(taken),
+            }
+        }
+    }
+
+    /// Turns of the spin loop, as set.
+    pub fn spin(&self) -> u32 {
+        self.spin
     }
 
     /// Hands every record that is there now to `each`, at most `most`, and releases them together at the end. Returns how many, and
@@ -375,7 +397,9 @@ impl<M: Memory> Reader<M> {
     fn take(&mut self, buf: &mut [u8]) -> Result<InHand, Miss> {
         let at = self.next;
         let data = self.memory.data();
-        let header = record::load(&data, &self.shape, at.position).filter(|h| self.expected(h)).ok_or(Miss::Lost)?;
+        let offset = self.shape.offset(at.position);
+        let header = data.load_header(offset).map(RecordHeader::from_words);
+        let header = header.filter(|h| self.expected(h)).ok_or(Miss::Lost)?;
         if header.kind == RecordKind::WRAP {
             if !header.verify(&self.shape, at.position, &[]) {
                 return Err(Miss::Lost);
@@ -385,7 +409,7 @@ impl<M: Memory> Reader<M> {
         }
         let copy = buf.get_mut(..header.len as usize).ok_or(Miss::TooLong)?;
         let mut crc = header.begin_crc(&self.shape, at.position);
-        let from = self.shape.offset(at.position) + RECORD_HEADER;
+        let from = offset + RECORD_HEADER;
         let loaded = if self.shape.checksum == Checksum::HEADER {
             data.load(from, copy)
         } else {
@@ -395,7 +419,7 @@ impl<M: Memory> Reader<M> {
             return Err(Miss::Lost);
         }
         if canary!("double-fetch") {
-            let _ = data.load(self.shape.offset(at.position) + RECORD_HEADER, copy);
+            let _ = data.load(from, copy);
         }
         if self.memory.poisoned() {
             return Err(Miss::Truncated);
