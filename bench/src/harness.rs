@@ -26,6 +26,8 @@ pub struct Setup {
     pub rounds: u64,
     /// Only works whose names begin with this.
     pub only: Option<String>,
+    /// Only these peers.
+    pub peers: Option<Vec<String>>,
     /// The program that holds the foreign peers, if it was built.
     pub compare: Option<PathBuf>,
     /// Where the lines go.
@@ -170,6 +172,10 @@ fn converse(all: &mut Sides) -> Result<Map<String, Value>> {
     Ok(values)
 }
 
+fn takes_part(setup: &Setup, peer: &str) -> bool {
+    setup.peers.as_ref().is_none_or(|only| only.iter().any(|name| name == peer))
+}
+
 /// Runs the plan: for each cell, rounds over all its peers in turn. Writes each line as it comes, and returns all.
 ///
 /// # Errors
@@ -182,12 +188,17 @@ pub fn run_all(setup: &Setup, plan: &[Cell]) -> Result<Vec<Line>> {
     if pair[0] == pair[1] {
         eprintln!("bench: one processor only: what polls busily measures the scheduler here");
     }
+    for name in setup.peers.iter().flatten() {
+        if !plan.iter().any(|cell| cell.peers.contains(&name.as_str())) {
+            return Err(format!("no peer is called {name:?}").into());
+        }
+    }
     let mut out = File::create(&setup.out)?;
     let mut lines: Vec<Line> = Vec::new();
     let wanted = |cell: &&Cell| setup.only.as_ref().is_none_or(|only| cell.work.starts_with(only.as_str()));
     for cell in plan.iter().filter(wanted) {
         for round in 0..setup.rounds {
-            for peer in &cell.peers {
+            for peer in cell.peers.iter().filter(|peer| takes_part(setup, peer)) {
                 let foreign = FOREIGN.contains(peer);
                 let Some(program) = (if foreign { setup.compare.as_ref() } else { Some(&own) }) else { continue };
                 let sides = if IN_PROCESS.contains(peer) { 1 } else { cell.sides };

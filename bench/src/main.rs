@@ -8,20 +8,22 @@ use ringward_bench::harness::{self, Setup};
 use ringward_bench::{Result, count, document, page, peers, plan, role, target};
 
 const HELP: &str = "\
-usage: bench run [--quick] [--only WORK] [--rounds N] [--millis N] [--compare PROGRAM] [--out LINES]
+usage: bench run [--quick] [--only WORK] [--peers NAME,…] [--rounds N] [--millis N] [--compare PROGRAM] [--out LINES]
        bench table LINES
        bench page LINES --into DOCS [--crash TABLE]
        bench count [--write]
 bench/run builds everything and calls it.";
 
 fn run(args: &[String]) -> Result<()> {
-    let mut setup = Setup { millis: 200, rounds: 7, only: None, compare: None, out: "bench-lines.jsonl".into() };
+    let mut setup =
+        Setup { millis: 200, rounds: 7, only: None, peers: None, compare: None, out: "bench-lines.jsonl".into() };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().cloned().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--quick" => (setup.millis, setup.rounds) = (60, 3),
             "--only" => setup.only = Some(value()?),
+            "--peers" => setup.peers = Some(value()?.split(',').map(str::to_owned).collect()),
             "--rounds" => setup.rounds = value()?.parse()?,
             "--millis" => setup.millis = value()?.parse()?,
             "--compare" => setup.compare = Some(PathBuf::from(value()?)),

@@ -85,7 +85,7 @@ fn by_value<T: Ord + Copy>(
 /// Tables of all that was measured, in Markdown.
 pub fn tables(lines: &[Line]) -> String {
     let mut out = String::new();
-    for class in [Class::Near, Class::Far] {
+    for class in Class::APART {
         let name = class.name();
         let trip = |head: &str, key| (head.to_owned(), Pick::of("trip", key).class(class), 1.0);
         let title = format!("Round trip of 64 B, ns, processors {name}: median (least..most of the rounds)");
@@ -158,7 +158,7 @@ fn own(lines: &[Line]) -> String {
             idle("writer's beat", "writer_us_per_s"),
         ],
     );
-    for class in [Class::Near, Class::Far] {
+    for class in Class::APART {
         let name = class.name();
         let rate = |count| Pick::of("growth", "rate").class(class).count(count);
         out += &by_value(

@@ -102,7 +102,7 @@ pub fn plots(lines: &[Line], into: &Path) -> Result<()> {
     let size: Say<'_> = &|x| decimal(*x);
     let number: Say<'_> = &|x| format!("{}", x.round());
     let by_size = |pick: Pick<'static>, size| pick.size(size as usize);
-    for class in [Class::Near, Class::Far] {
+    for class in Class::APART {
         let name = class.name();
         let rates = Pick::of("flow", "rate").class(class);
         let all = medians(lines, rates, |line| line.size as u64, by_size, 1e3);

@@ -61,7 +61,7 @@ pub fn outcomes(lines: &[Line]) -> Vec<Outcome> {
             all.push(Outcome { what, class, ratio, promise: bound.say(name), met: bound.met(ratio) });
         }
     };
-    for class in [Class::Near, Class::Far] {
+    for class in Class::APART {
         let name = class.name();
         let ours = |pick: Pick<'_>, peer| pick.median(lines, peer).map(|median| median.mid);
         let trip = Pick::of("trip", "p50_ns").class(class);

@@ -77,7 +77,7 @@ pub(crate) fn over(way: Way, crc: u32, bytes: &[u8]) -> u32 {
         // SAFETY: the slice is readable, nothing is stored, and the instruction is there.
         return unsafe { x86::run::<false>(crc, bytes.as_ptr(), core::ptr::null_mut(), bytes.len()) };
     }
-    portable(crc, bytes)
+    portable(way, crc, bytes)
 }
 
 /// Copies `len` bytes and carries the register `crc` over them.
@@ -105,7 +105,7 @@ pub(crate) unsafe fn copy(way: Way, crc: u32, from: *const u8, to: *mut u8, len:
     unsafe { core::ptr::copy_nonoverlapping(from, to, len) };
     let private = if private_to { to.cast_const() } else { from };
     // SAFETY: the private one of the two, readable for `len` bytes and written to by nobody else.
-    portable(crc, unsafe { core::slice::from_raw_parts(private, len) })
+    portable(way, crc, unsafe { core::slice::from_raw_parts(private, len) })
 }
 
 /// Without folding, pieces of so many bytes are copied and then checksummed while they are close. Wide copies have many more
@@ -136,6 +136,23 @@ pub(crate) unsafe fn plain(from: *const u8, to: *mut u8, len: usize) {
 #[cfg(target_arch = "x86_64")]
 const AT_ONCE: usize = 256;
 
+/// Asks the processor to bring the line at `at` here. Whatever `at` is, nothing faults and nothing is waited for.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    // SAFETY: a hint, for which the processor looks at no right and raises no fault.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("prefetcht0 [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
+
 /// # Safety
 ///
 /// As [`copy`]; and the processor has SSE4.2.
@@ -159,8 +176,8 @@ unsafe fn in_pieces(mut crc: u32, from: *const u8, to: *mut u8, len: usize, priv
     crc
 }
 
-/// The same by `crc-fast`.
-pub(crate) fn portable(crc: u32, bytes: &[u8]) -> u32 {
+/// The same by `crc-fast`, whatever the processor has.
+pub(crate) fn portable(_: Way, crc: u32, bytes: &[u8]) -> u32 {
     let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(crc));
     digest.update(bytes);
     digest.get_state() as u32
@@ -176,8 +193,8 @@ pub(crate) fn words(way: Way, words: [u64; 4], half: u32) -> u32 {
         // SAFETY: the instruction is there.
         return unsafe { x86::half_value(crc as u32, half) };
     }
-    let crc = words.into_iter().fold(!0, |crc, word| portable(crc, &word.to_le_bytes()));
-    portable(crc, &half.to_le_bytes())
+    let crc = words.into_iter().fold(!0, |crc, word| portable(way, crc, &word.to_le_bytes()));
+    portable(way, crc, &half.to_le_bytes())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -553,7 +570,7 @@ mod tests {
                 let from = &all[skew..skew + len];
                 let want = slow(!0, from);
                 assert_eq!(over(way, !0, from), want, "{len}");
-                assert_eq!(portable(!0, from), want, "{len}");
+                assert_eq!(portable(way, !0, from), want, "{len}");
                 #[cfg(target_arch = "x86_64")]
                 if way != NONE {
                     // SAFETY: readable for `len` bytes, nothing is stored, and the instruction is there.

@@ -289,6 +289,9 @@ impl<M: Memory> Reader<M> {
             match self.try_recv(buf)? {
                 Taken::Empty if spun < turns => {
                     spun += 1;
+                    // The record's lines come together with the position's, not after it: between distant processors a fifth of a
+                    // round trip.
+                    self.memory.data().prefetch(self.shape.offset(self.next.position));
                     wait::relax();
                 }
                 taken => return Ok(taken),
