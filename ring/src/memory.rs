@@ -119,6 +119,16 @@ impl<'m> Data<'m> {
         offset.checked_add(len).is_some_and(|end| end <= self.capacity)
     }
 
+    /// Asks for the lines that begin in the `len` bytes from `offset` on, for writing. As [`prefetch`](Self::prefetch), a hint.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_write(&self, offset: u64, len: u64) {
+        let mut at = offset.next_multiple_of(64);
+        while at < offset + len {
+            copy::prefetch_to_write(self.base.as_ptr().wrapping_add(at as usize));
+            at += 64;
+        }
+    }
+
     /// Whether a record may begin at `offset`: on a border inside the ring, behind which a header always fits.
     #[inline(always)]
     fn is_border(&self, offset: u64) -> bool {
@@ -178,7 +188,7 @@ impl<'m> Data<'m> {
         // SAFETY: the destination's range was checked above and the mapping is writable for its writer; `bytes` is private
         // memory, so the two do not overlap.
         unsafe {
-            copy::plain(bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len());
+            copy::plain(bytes.as_ptr(), self.base.as_ptr().add(offset as usize), bytes.len(), false);
         }
         true
     }
@@ -223,7 +233,7 @@ impl<'m> Data<'m> {
         // SAFETY: the source's range was checked above; `bytes` is private memory. A peer that breaks the protocol can race
         // with the copy; what comes out is then arbitrary bytes, which the checksum over the private copy rejects.
         unsafe {
-            copy::plain(self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len());
+            copy::plain(self.base.as_ptr().add(offset as usize), bytes.as_mut_ptr(), bytes.len(), true);
         }
         true
     }
@@ -285,6 +295,8 @@ impl<'m> Data<'m> {
     }
 
     pub(crate) fn prefetch(&self, _offset: u64) {}
+
+    pub(crate) fn prefetch_to_write(&self, _offset: u64, _len: u64) {}
 
     pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
         self.watch(offset, RECORD_HEADER as usize, true);

@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::atomic::{Ordering, Weak, fence, weakened};
 use crate::canary;
 use crate::checksum::RecordCrc;
+use crate::copy;
 use crate::cursor::{self, Mark, OwnCursor};
 use crate::layout::{ALIGN, MAX_POSITION, RECORD_HEADER, record_len};
 use crate::memory::{Memory, Shape, Slept};
@@ -344,6 +345,9 @@ impl<M: Memory> Writer<M> {
         self.fate()?;
         let position = self.room(payload.len() as u64)?;
         let offset = self.shape.offset(position);
+        // Of longer records, the copy asks for what comes behind.
+        let ahead = self.shape.offset(position + copy::AHEAD);
+        self.memory.data().prefetch_to_write(ahead, record_len((payload.len() as u64).min(copy::AHEAD / 2)));
         let sequence = self.staged.sequence;
         let mut header =
             RecordHeader { len: payload.len() as u32, kind: RecordKind::DATA, record_type, crc: 0, sequence };
