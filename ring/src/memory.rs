@@ -129,6 +129,14 @@ impl<'m> Data<'m> {
         }
     }
 
+    /// As [`prefetch`](Self::prefetch), for writing.
+    #[inline(always)]
+    pub(crate) fn prefetch_own(&self, offset: u64) {
+        let at = self.base.as_ptr().wrapping_add(offset as usize);
+        copy::prefetch_to_write(at);
+        copy::prefetch_to_write(at.wrapping_add(64));
+    }
+
     /// Whether a record may begin at `offset`: on a border inside the ring, behind which a header always fits.
     #[inline(always)]
     fn is_border(&self, offset: u64) -> bool {
@@ -297,6 +305,8 @@ impl<'m> Data<'m> {
     pub(crate) fn prefetch(&self, _offset: u64) {}
 
     pub(crate) fn prefetch_to_write(&self, _offset: u64, _len: u64) {}
+
+    pub(crate) fn prefetch_own(&self, _offset: u64) {}
 
     pub(crate) fn store_header(&self, offset: u64, words: [u64; 3]) -> bool {
         self.watch(offset, RECORD_HEADER as usize, true);

@@ -339,15 +339,25 @@ impl<M: Memory> Writer<M> {
         why
     }
 
+    /// Asks for the lines that a push is about to write, and for those behind them.
+    #[inline(always)]
+    fn prefetch(&self, position: u64, offset: u64, len: u64) {
+        let data = self.memory.data();
+        // What was asked for in time, a reader that runs along may have fetched back, and its own line it has for sure. Asked for together and in
+        // this order, they come while the record is made: a tenth of a round trip.
+        data.prefetch_own(offset);
+        copy::prefetch_to_write(core::ptr::from_ref(&self.memory.page().cursor).cast());
+        // Of longer records, the copy asks for what comes behind.
+        data.prefetch_to_write(self.shape.offset(position + copy::AHEAD), record_len(len.min(copy::AHEAD / 2)));
+    }
+
     /// Writes a record behind what is staged.
     #[inline]
     fn stage(&mut self, record_type: u32, payload: &[u8]) -> Result<u64, PushError> {
         self.fate()?;
         let position = self.room(payload.len() as u64)?;
         let offset = self.shape.offset(position);
-        // Of longer records, the copy asks for what comes behind.
-        let ahead = self.shape.offset(position + copy::AHEAD);
-        self.memory.data().prefetch_to_write(ahead, record_len((payload.len() as u64).min(copy::AHEAD / 2)));
+        self.prefetch(position, offset, payload.len() as u64);
         let sequence = self.staged.sequence;
         let mut header =
             RecordHeader { len: payload.len() as u32, kind: RecordKind::DATA, record_type, crc: 0, sequence };
