@@ -263,6 +263,7 @@ impl<M: Memory> Writer<M> {
     pub fn reserve(&mut self, record_type: u32, len: usize) -> Result<Reservation<'_, M>, PushError> {
         self.fate()?;
         let position = self.room(len as u64)?;
+        self.prefetch_ends(position, record_len(len as u64));
         let header = RecordHeader {
             len: len as u32,
             kind: RecordKind::DATA,
@@ -349,6 +350,18 @@ impl<M: Memory> Writer<M> {
         copy::prefetch_to_write(core::ptr::from_ref(&self.memory.page().cursor).cast());
         // Of longer records, the copy asks for what comes behind.
         data.prefetch_to_write(self.shape.offset(position + copy::AHEAD), record_len(len.min(copy::AHEAD / 2)));
+    }
+
+    /// As [`prefetch`](Self::prefetch), for a record that is not copied: its first and its last line, and those of one as long behind it, since
+    /// who hands over records in place may write no others.
+    #[inline(always)]
+    fn prefetch_ends(&self, position: u64, span: u64) {
+        let data = self.memory.data();
+        for first in [position, position + span] {
+            data.prefetch_own(self.shape.offset(first));
+            data.prefetch_own(self.shape.offset(first + span - ALIGN));
+        }
+        copy::prefetch_to_write(core::ptr::from_ref(&self.memory.page().cursor).cast());
     }
 
     /// Writes a record behind what is staged.
