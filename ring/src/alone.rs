@@ -94,3 +94,95 @@ impl Drop for Alone<'_> {
         self.unlock();
     }
 }
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+    use crate::build::{Place, Prepared, Spec};
+    use crate::identity::Owner;
+    use crate::sys::lock::Mode;
+    use crate::word::{Checksum, Kind, SegmentId};
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    fn segment(dir: &Path) -> Segment {
+        let at = std::fs::File::open(dir).unwrap();
+        let spec = Spec {
+            capacity: 4096,
+            record_limit: 64,
+            slots: 3,
+            checksum: Checksum::FULL,
+            schema: 0,
+            beat_interval: 0,
+            owner: Owner::default(),
+            mode: 0o600,
+            group: None,
+            touch: false,
+            no_dump: false,
+        };
+        let mut prepared = Prepared::build(at.as_fd(), &spec, 1 << 20).unwrap();
+        let place =
+            Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
+        prepared.finish(&place, &[], State::OPEN);
+        prepared.link(at.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap()
+    }
+
+    #[test]
+    fn a_place_counts_if_a_durable_reader_may_come_back_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = segment(dir.path());
+        let alone = segment.alone().unwrap().unwrap();
+        assert_eq!(alone.durable_reader(), None, "nobody was ever there");
+        let memory = &segment;
+        let slot = &memory.slots()[1];
+        let damaged = [SlotState(0x1234), SlotState(u32::MAX)];
+        let there = [SlotState::ACTIVE, SlotState::CARRIED].into_iter().chain(damaged).map(|state| (state, true));
+        let not = [SlotState::FREE, SlotState::DONE, SlotState::PROVISIONAL].map(|state| (state, false));
+        for (state, occupied) in there.chain(not) {
+            for (kind, durable) in [(Kind::DURABLE, true), (Kind::EPHEMERAL, false), (Kind(99), true)] {
+                slot.state.store(state.0, Ordering::Relaxed);
+                slot.kind.store(kind.0, Ordering::Relaxed);
+                let kept = (occupied && durable).then_some(1);
+                for (expelled, found) in [(0, kept), (0b101, kept), (0b010, None), (u64::MAX, None)] {
+                    memory.page().succession.expelled.store(expelled, Ordering::Relaxed);
+                    assert_eq!(alone.durable_reader(), found, "{state:?}, {kind:?}, expelled {expelled:#b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_retired_segment_says_so_and_a_followed_one_is_not_retired() {
+        let dir = tempfile::tempdir().unwrap();
+        let followed = segment(dir.path());
+        let who = SegmentId::from_random(1 << 30);
+        let next = Successor::Segment(who);
+        assert_eq!(succession::decide_successor(&&followed, who), Ok(next));
+        assert_eq!(followed.alone().unwrap().unwrap().retire(), Err(NotNobody::Followed(next)));
+        std::fs::remove_file(dir.path().join("00000001.ring")).unwrap();
+        let segment = segment(dir.path());
+        let alone = segment.alone().unwrap().unwrap();
+        alone.retire().unwrap();
+        assert_eq!(State((&&segment).page().succession.state.load(Ordering::Relaxed)), State::RETIRED);
+    }
+
+    #[test]
+    fn nobody_else_gets_a_lock_until_the_proof_is_dropped_and_what_is_wiped_is_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = segment(dir.path());
+        let path = dir.path().join("00000001.ring");
+        let other = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let data = segment.identity.geometry.data_at();
+        segment.file.write_all_at(&[7; 4096], data).unwrap();
+        let alone = segment.alone().unwrap().unwrap();
+        let bytes = [PRESENCE_BYTE, WRITER_BYTE, READER_BYTE, READER_BYTE + u64::from(MAX_SLOTS) - 1];
+        let free = || bytes.map(|byte| lock::try_lock(other.as_fd(), byte, Mode::Exclusive).unwrap());
+        assert_eq!(free(), [false; 4]);
+        alone.wipe().unwrap();
+        drop(alone);
+        assert_eq!(free(), [true; 4]);
+        let mut found = [1; 4096];
+        other.read_exact_at(&mut found, data).unwrap();
+        assert_eq!(found, [0; 4096]);
+    }
+}

@@ -329,3 +329,87 @@ pub enum LinkError {
     #[error("cannot link the segment: {0}")]
     System(#[source] io::Error),
 }
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    fn spec(capacity: u64, record_limit: u32, slots: u32) -> Spec {
+        Spec {
+            capacity,
+            record_limit,
+            slots,
+            checksum: Checksum::FULL,
+            schema: 0,
+            beat_interval: 0,
+            owner: Owner::default(),
+            mode: 0o600,
+            group: None,
+            touch: false,
+            no_dump: false,
+        }
+    }
+
+    #[test]
+    fn a_capacity_is_a_power_of_two_between_a_page_and_the_highest() {
+        let least = MIN_CAPACITY.max(page_size().into());
+        for capacity in [least, 2 * least, MAX_CAPACITY / 2, MAX_CAPACITY] {
+            assert_eq!(spec(capacity, 64, 1).geometry().map_err(|e| e.to_string()).map(|g| g.capacity), Ok(capacity));
+        }
+        for (capacity, what_next) in [
+            (0, least),
+            (least / 2, least),
+            (least + 1, 2 * least),
+            (3 * least, 4 * least),
+            (2 * MAX_CAPACITY, MAX_CAPACITY),
+            (u64::MAX, MAX_CAPACITY),
+        ] {
+            match spec(capacity, 64, 1).geometry() {
+                Err(BuildError::Capacity { found, next, .. }) => assert_eq!((found, next), (capacity, what_next)),
+                other => panic!("{capacity}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn slots_and_the_record_limit_are_taken_up_to_the_most_that_fits() {
+        let most = max_record(1 << 20) as u32;
+        for (record_limit, slots) in [(0, 1), (most, MAX_SLOTS)] {
+            assert!(spec(1 << 20, record_limit, slots).geometry().is_ok(), "{record_limit} bytes, {slots} slots");
+        }
+        for slots in [0, MAX_SLOTS + 1] {
+            let refused = spec(1 << 20, 64, slots).geometry();
+            assert!(matches!(refused, Err(BuildError::Slots { found }) if found == slots), "{refused:?}");
+        }
+        let refused = spec(1 << 20, most + 1, 1).geometry();
+        assert!(matches!(refused, Err(BuildError::RecordLimit { found, .. }) if found == most + 1), "{refused:?}");
+    }
+
+    #[test]
+    fn who_comes_second_to_a_name_or_to_a_folder_that_is_gone_gets_the_segment_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("channel");
+        std::fs::create_dir(&inner).unwrap();
+        let at = std::fs::File::open(&inner).unwrap();
+        let prepared = || Prepared::build(at.as_fd(), &spec(4096, 64, 3), 1 << 20).unwrap();
+        let (first, second, third) = (prepared(), prepared(), prepared());
+        assert_eq!(first.slots(), 3);
+        first.link(at.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap();
+        let (why, second) = second.link(at.as_fd(), "00000001.ring").unwrap_err();
+        assert!(matches!(why, LinkError::Taken), "{why}");
+        second.link(at.as_fd(), "00000002.ring").map_err(|(why, _)| why).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        let (why, third) = third.link(at.as_fd(), "00000003.ring").unwrap_err();
+        assert!(matches!(why, LinkError::Gone), "{why}");
+        let elsewhere = std::fs::File::open(dir.path()).unwrap();
+        third.link(elsewhere.as_fd(), "00000003.ring").map_err(|(why, _)| why).unwrap();
+    }
+
+    #[test]
+    fn what_the_system_says_becomes_what_it_means() {
+        let means = |kind: io::ErrorKind| BuildError::system("do it")(kind.into());
+        assert!(matches!(means(io::ErrorKind::PermissionDenied), BuildError::Permission(_)));
+        assert!(matches!(means(io::ErrorKind::NotFound), BuildError::Gone));
+        assert!(matches!(means(io::ErrorKind::StorageFull), BuildError::System { doing: "do it", .. }));
+    }
+}
