@@ -105,7 +105,8 @@ mod tests {
     use crate::memory::{Data, Shape};
     use std::sync::Mutex;
 
-    /// Sleeps never, and remembers for how long it was to.
+    /// Sleeps never, and remembers for how long it was to; a wake-up is remembered as nothing.
+    #[derive(Default)]
     struct Awake(Mutex<Vec<Duration>>);
 
     impl Memory for Awake {
@@ -141,18 +142,35 @@ mod tests {
             unreachable!()
         }
         fn wake(&self, _: &AtomicU32) {
-            unreachable!()
+            self.0.lock().unwrap().push(Duration::ZERO);
         }
     }
 
     #[test]
     fn nobody_sleeps_long_on_a_bell_of_zeros_or_without_a_barrier() {
-        let memory = Awake(Mutex::new(Vec::new()));
+        let memory = Awake::default();
         for (seen, barrier) in [(1, true), (0, true), (1, false)] {
             sleep(&memory, &AtomicU32::new(seen), &Announced { seen, barrier }, Duration::MAX);
         }
         let short = MAX_SLEEP_WITHOUT_BARRIER;
         assert_eq!(*memory.0.lock().unwrap(), [MAX_SLEEP, short, short]);
+    }
+
+    #[test]
+    fn who_has_changed_something_turns_the_bell_and_wakes_once_for_each_flag_that_was_raised() {
+        for light in [true, false] {
+            let (memory, bell, waiters) = (Awake::default(), AtomicU32::new(1), AtomicU32::new(0));
+            let wakes = || memory.0.lock().unwrap().len();
+            ring(&memory, &bell, &waiters, light);
+            assert_eq!((bell.load(Ordering::Relaxed), wakes()), (1, 0), "nobody waits");
+            for times in 1..4 {
+                waiters.store(1, Ordering::Relaxed);
+                ring(&memory, &bell, &waiters, light);
+                ring(&memory, &bell, &waiters, light); // the flag is down
+                assert_eq!(waiters.load(Ordering::Relaxed), 0);
+                assert_eq!((bell.load(Ordering::Relaxed), wakes()), (1 + 2 * times, times as usize));
+            }
+        }
     }
 
     #[test]
