@@ -252,6 +252,47 @@ mod tests {
         assert_eq!(whereabouts(&Owner { boot: [9; 16], ..me }), Whereabouts::Gone);
     }
 
+    /// One look at many: whom it has seen is not taken for another that goes by the same number.
+    #[test]
+    fn who_was_seen_vouches_for_nobody_else_of_that_number() {
+        let me = this_process();
+        let viewer = Viewer::now();
+        for _ in 0..2 {
+            assert_eq!(viewer.whereabouts(&me), Whereabouts::Here);
+            assert_eq!(viewer.whereabouts(&Owner { boot: [9; 16], ..me }), Whereabouts::Gone);
+            assert_eq!(viewer.whereabouts(&Owner { pid_namespace: 1, ..me }), Whereabouts::Unknowable);
+            assert_eq!(viewer.whereabouts(&Owner { start: me.start + 1, ..me }), Whereabouts::Gone);
+        }
+        for nobody in [Owner { pid: 0, ..me }, Owner { start: 0, ..me }] {
+            assert_eq!(viewer.whereabouts(&nobody), Whereabouts::Unknowable);
+        }
+    }
+
+    /// Of one thread, as most programs of a shell are; this one has several.
+    #[test]
+    fn a_process_of_one_thread_is_here_until_it_is_killed_reaped_or_not() {
+        struct Killed(std::process::Child);
+        impl Drop for Killed {
+            fn drop(&mut self) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
+        let sleep = std::process::Command::new("sleep").arg("1000").stdout(std::process::Stdio::null()).spawn();
+        let Killed(child) = &mut Killed(sleep.unwrap());
+        let start = start_time(child.id()).unwrap();
+        let owner = Owner { pid: child.id(), start, ..this_process() };
+        assert_eq!(whereabouts(&owner), Whereabouts::Here);
+        assert!(!Viewer::now().is_dying(&owner));
+        child.kill().unwrap();
+        while whereabouts(&owner) == Whereabouts::Here {
+            std::thread::yield_now(); // killed a moment before it is over
+        }
+        assert_eq!(whereabouts(&owner), Whereabouts::Gone, "not reaped");
+        child.wait().unwrap();
+        assert_eq!(whereabouts(&owner), Whereabouts::Gone, "reaped");
+    }
+
     #[test]
     fn another_boot_id_is_a_reboot_unless_it_is_unknown_or_only_a_containers() {
         let me = this_process();

@@ -366,7 +366,7 @@ mod tests {
     fn what_does_not_fit_is_answered_by_false_and_touches_nothing() {
         let mut around = [0x5555_5555_5555_5555_u64; 24];
         let untouched = around;
-        let ring = core::ptr::NonNull::from(&mut around[8]).cast::<u8>();
+        let ring = core::ptr::NonNull::from(&mut around[8..16]).cast::<u8>();
         // SAFETY: 64 bytes from word 8 on lie inside `around`, aligned to 8, and nobody else looks at them meanwhile.
         let data = unsafe { Data::new(ring, 64) };
         let crc = || RecordCrc::new(SegmentId(1), 0, RecordKind::DATA, 0, 0, 0);

@@ -686,3 +686,19 @@ fn a_segment_is_touched_and_left_out_of_dumps_when_that_is_asked_for() {
         drop(writer);
     }
 }
+
+/// In this process, and from another one's point of view: locks belong to open files, not to processes.
+#[test]
+fn an_onlooker_sees_whether_a_writer_is_there() {
+    let bed = Bed::new();
+    let channel = bed.channel(config());
+    let there =
+        || channel.inspect().unwrap().iter().map(|one| one.seen.as_ref().unwrap().writer_held).collect::<Vec<_>>();
+    let writer = channel.writer().unwrap();
+    assert_eq!(there(), [true]);
+    let _kept = durable(&channel, "kept");
+    drop(writer);
+    assert_eq!(there(), [false]);
+    let _next = channel.writer().unwrap();
+    assert_eq!(there().last(), Some(&true));
+}
