@@ -98,33 +98,14 @@ impl Drop for Alone<'_> {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::build::{Place, Prepared, Spec};
-    use crate::identity::Owner;
+    use crate::build::tests as build;
     use crate::sys::lock::Mode;
-    use crate::word::{Checksum, Kind, SegmentId};
+    use crate::word::{Kind, SegmentId};
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
     fn segment(dir: &Path) -> Segment {
-        let at = std::fs::File::open(dir).unwrap();
-        let spec = Spec {
-            capacity: 4096,
-            record_limit: 64,
-            slots: 3,
-            checksum: Checksum::FULL,
-            schema: 0,
-            beat_interval: 0,
-            owner: Owner::default(),
-            mode: 0o600,
-            group: None,
-            touch: false,
-            no_dump: false,
-        };
-        let mut prepared = Prepared::build(at.as_fd(), &spec, 1 << 20).unwrap();
-        let place =
-            Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
-        prepared.finish(&place, &[], State::OPEN);
-        prepared.link(at.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap()
+        build::segment(dir, &build::spec(4096, 64, 3))
     }
 
     #[test]

@@ -331,10 +331,12 @@ pub enum LinkError {
 }
 
 #[cfg(all(test, not(feature = "loom")))]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::path::Path;
 
-    fn spec(capacity: u64, record_limit: u32, slots: u32) -> Spec {
+    /// A plain spec, for the unit tests of all files.
+    pub(crate) fn spec(capacity: u64, record_limit: u32, slots: u32) -> Spec {
         Spec {
             capacity,
             record_limit,
@@ -348,6 +350,16 @@ mod tests {
             touch: false,
             no_dump: false,
         }
+    }
+
+    /// The first generation of a channel in `dir`, open and without readers.
+    pub(crate) fn segment(dir: &Path, spec: &Spec) -> Segment {
+        let at = std::fs::File::open(dir).unwrap();
+        let mut prepared = Prepared::build(at.as_fd(), spec, 1 << 20).unwrap();
+        let place =
+            Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
+        prepared.finish(&place, &[], State::OPEN);
+        prepared.link(at.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap()
     }
 
     #[test]

@@ -760,35 +760,15 @@ const _: () = assert!(ALIGN as usize >= RECORD_HEADER as usize);
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
     use std::sync::Arc;
 
-    use crate::build::{Place, Prepared, Spec};
-    use crate::identity::Owner;
+    use crate::build::tests as build;
 
     /// Positions end at 4 PiB, whatever room there is; what is refused there is refused for good.
     #[test]
     fn positions_are_used_up_and_not_begun_again() {
         let dir = tempfile::tempdir().unwrap();
-        let at = std::fs::File::open(dir.path()).unwrap();
-        let spec = Spec {
-            capacity: 4096,
-            record_limit: 2024,
-            slots: 1,
-            checksum: Checksum::FULL,
-            schema: 0,
-            beat_interval: 0,
-            owner: Owner::default(),
-            mode: 0o600,
-            group: None,
-            touch: false,
-            no_dump: false,
-        };
-        let mut prepared = Prepared::build(at.as_fd(), &spec, 1 << 20).unwrap();
-        let place =
-            Place { channel: 7, generation: 1, first_sequence: 0, predecessor: None, created: 0, lost_places: false };
-        prepared.finish(&place, &[], State::OPEN);
-        let segment = prepared.link(at.as_fd(), "00000001.ring").map_err(|(why, _)| why).unwrap();
+        let segment = build::segment(dir.path(), &build::spec(4096, 2024, 1));
         let mut writer = Writer::new(Arc::new(segment));
         let near = Mark { position: MAX_POSITION - 64, sequence: 7 };
         (writer.own.published, writer.staged) = (near, near);
